@@ -1,0 +1,242 @@
+//! What happens in a run, as typed events. The core reports; the edge prints.
+//!
+//! A bar, plain lines and JSON lines are three readers of this one stream. Events hold counts and
+//! part numbers, never a row's text or a key.
+
+use serde::Serialize;
+
+use super::{PartNumber, Reason, Tokens};
+
+/// The version of the events' JSON form.
+pub const EVENT_VERSION: u32 = 1;
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The input is proved sound and the output is claimed; asking begins.
+    RunStarted {
+        /// This run's name.
+        run: String,
+        /// Planned rows.
+        rows: u64,
+        /// Of those, rows that stand in finished parts already.
+        rows_done: u64,
+        /// Of the finished ones, rows without a label.
+        unlabelled: u64,
+        /// Who answers.
+        provider: String,
+        /// The model's name.
+        model: String,
+        /// The host that is asked; empty for the embedded provider.
+        host: String,
+        /// The variable that holds the key, if one is sent.
+        api_key_env: Option<String>,
+        /// The limit, if there is one.
+        tokens_per_minute: Option<u32>,
+        /// Most rows in one call.
+        rows_per_call: u32,
+    },
+    /// A finished part is opened again because some of its rows are asked again.
+    PartReopened {
+        /// Which part.
+        part: PartNumber,
+        /// How many of its rows are asked again.
+        rows: u64,
+    },
+    /// Rows got their outcome.
+    RowsSettled {
+        /// Where it came from.
+        source: Source,
+        /// Rows that got a label.
+        labelled: u64,
+        /// Rows that end without a label.
+        unlabelled: u64,
+    },
+    /// A call was sent.
+    CallStarted {
+        /// Its number in this run, from 1.
+        call: u64,
+        /// Rows in it.
+        rows: u64,
+        /// Tokens reserved for it.
+        reserved: Tokens,
+        /// Calls in flight, this one included.
+        in_flight: u64,
+    },
+    /// A reply was read.
+    CallFinished {
+        /// Which call.
+        call: u64,
+        /// Rows in it.
+        rows: u64,
+        /// Rows that the reply settled.
+        settled: u64,
+        /// Tokens of the request as charged.
+        prompt_tokens: Tokens,
+        /// Tokens of the reply as charged.
+        completion_tokens: Tokens,
+        /// Tokens in the ledger's last 60 s.
+        window_tokens: u64,
+        /// From sending to the last byte, seconds.
+        seconds: f64,
+    },
+    /// A call failed; waiting for capacity is not among the failures.
+    CallFailed {
+        /// Which call.
+        call: u64,
+        /// Rows in it.
+        rows: u64,
+        /// What kind of failure, such as `rate_limited`, `server_error`, `timeout`.
+        kind: String,
+        /// The HTTP status, if there was a reply.
+        status: Option<u16>,
+        /// What failed, in words.
+        message: String,
+        /// When such a call is tried again, seconds; `None` if not.
+        retry_in: Option<f64>,
+        /// From sending to the failure, seconds.
+        seconds: f64,
+    },
+    /// Rows were left out or misanswered and go back to be asked again.
+    RowsUnresolved {
+        /// Why.
+        reason: Reason,
+        /// How many.
+        rows: u64,
+    },
+    /// No call can start for a while.
+    Waiting {
+        /// For what.
+        wait: WaitFor,
+        /// How long, seconds.
+        seconds: f64,
+        /// Tokens in the ledger's last 60 s.
+        window_tokens: u64,
+    },
+    /// The rolling minute crossed a mark upwards.
+    WindowCrossed {
+        /// 85, 95 or 98 per cent of the limit.
+        percent: u8,
+        /// Tokens in the window.
+        window_tokens: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The provider refused a parameter; it is not sent again in this run.
+    ParameterDropped {
+        /// Its name.
+        parameter: String,
+    },
+    /// The answer's form stepped down.
+    FormChanged {
+        /// The form until now.
+        from: String,
+        /// The form from now on.
+        to: String,
+    },
+    /// A part was committed: file and manifest entry are on disk.
+    PartCommitted {
+        /// Which part.
+        part: PartNumber,
+        /// Its rows.
+        rows: u64,
+        /// Of those, rows without a label.
+        unlabelled: u64,
+        /// Its size.
+        bytes: u64,
+    },
+    /// Answers of an earlier run were taken from its journal instead of being paid again.
+    JournalReplayed {
+        /// Rows that got their outcome from it.
+        rows: u64,
+        /// Calls whose end is not known; their tokens count in full.
+        unsettled_calls: u64,
+    },
+    /// Something that a person should know and that stops nothing.
+    Warning {
+        /// One sentence.
+        message: String,
+    },
+    /// The run was told to stop; what is in flight is finished first.
+    Interrupted,
+    /// The run ended.
+    RunFinished {
+        /// How.
+        end: RunEnd,
+        /// Planned rows.
+        rows: u64,
+        /// Rows with a label, over all runs.
+        labelled: u64,
+        /// Rows that are done and have no label, over all runs.
+        unlabelled: u64,
+        /// Calls of this run.
+        calls: u64,
+        /// Tokens of this run as charged.
+        tokens: u64,
+        /// How long it took.
+        seconds: f64,
+    },
+}
+
+/// Where a row's outcome came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// A reply in this run.
+    Reply,
+    /// A row with the same text.
+    SameText,
+    /// The journal of an earlier run.
+    Journal,
+    /// The input's own label column.
+    Input,
+    /// Given up on, or never asked (no text, too long).
+    GivenUp,
+}
+
+/// What a run waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitFor {
+    /// The token window.
+    Tokens,
+    /// The request window.
+    Requests,
+    /// The even spread of calls over the minute.
+    Spread,
+    /// A 429's Retry-After.
+    RetryAfter,
+    /// Backing off after failures.
+    Backoff,
+    /// Replies to calls in flight.
+    Replies,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunEnd {
+    /// Every planned row is done.
+    Complete,
+    /// Told to stop.
+    Interrupted,
+    /// The provider stopped it.
+    Provider,
+    /// Storage stopped it.
+    Storage,
+    /// Quota or money stopped it.
+    Quota,
+}
+
+/// Where events go.
+pub trait EventSink: Send + Sync {
+    /// Takes one event. Never blocks for long and never fails.
+    fn emit(&self, event: Event);
+}
+
+impl<F: Fn(Event) + Send + Sync> EventSink for F {
+    fn emit(&self, event: Event) {
+        self(event);
+    }
+}

@@ -1,0 +1,25 @@
+//! The words that all stages share: plain values, no I/O, no async.
+
+pub mod clock;
+pub mod codebook;
+pub mod event;
+pub mod outcome;
+pub mod plan;
+pub mod row;
+pub mod row_id;
+pub mod spec;
+pub mod template;
+pub mod text_hash;
+pub mod tokens;
+
+pub use clock::{Clock, Moment, UnixMillis};
+pub use codebook::{Codebook, CodebookError, Label, LabelIndex};
+pub use event::{Event, EventSink};
+pub use outcome::{Attempts, Outcome, Reason};
+pub use plan::{PartNumber, Plan, Stretch};
+pub use row::{Position, PositionRange, Row};
+pub use row_id::RowId;
+pub use spec::JobSpec;
+pub use template::{Template, TemplateError};
+pub use text_hash::TextHash;
+pub use tokens::{Tokens, Usage};

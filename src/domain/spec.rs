@@ -1,0 +1,227 @@
+//! A job, validated: what to read, what to ask, within which limits, where to write.
+//!
+//! Settings are plain data. Their defaults are the constants here, which the help text quotes.
+
+use std::num::{NonZeroU32, NonZeroU64};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Codebook, Reason, Template, Tokens};
+
+/// Default of [`BatchSpec::rows_per_call`].
+pub const ROWS_PER_CALL: u32 = 50;
+/// Default of [`BatchSpec::tokens_per_call`].
+pub const TOKENS_PER_CALL: u32 = 8_000;
+/// Default of [`BatchSpec::max_attempts`].
+pub const MAX_ATTEMPTS: u16 = 3;
+/// Default of [`BatchSpec::dedupe_texts`].
+pub const DEDUPE_TEXTS: usize = 200_000;
+/// Default of [`OutputSpec::rows_per_part`].
+pub const ROWS_PER_PART: u32 = 50_000;
+/// Default of [`OutputSpec::label_column`].
+pub const LABEL_COLUMN: &str = "label";
+/// Default of [`InputSpec::sort_memory`]: 1 GiB.
+pub const SORT_MEMORY: u64 = 1 << 30;
+/// Default of [`ModelSpec::connect_timeout`], seconds.
+pub const CONNECT_TIMEOUT_S: u64 = 10;
+/// Default of [`ModelSpec::read_timeout`], seconds.
+pub const READ_TIMEOUT_S: u64 = 120;
+/// Default of [`ModelSpec::reply_timeout`], seconds.
+pub const REPLY_TIMEOUT_S: u64 = 300;
+/// Default of [`JobSpec::give_up_after`], seconds.
+pub const GIVE_UP_AFTER_S: u64 = 1_800;
+
+/// A whole job, ready to run.
+#[derive(Clone, Debug)]
+pub struct JobSpec {
+    /// What to read.
+    pub input: InputSpec,
+    /// What the model is told before the labels.
+    pub instructions: String,
+    /// The labels and their codes.
+    pub codebook: Codebook,
+    /// Who answers.
+    pub model: ModelSpec,
+    /// How fast it may be asked.
+    pub limits: Limits,
+    /// How rows are packed into calls.
+    pub batch: BatchSpec,
+    /// What is written.
+    pub output: OutputSpec,
+    /// Classify only the first rows in id order; a later run with a higher limit or none goes on.
+    pub row_limit: Option<NonZeroU64>,
+    /// Longest time of nothing but failures before the run ends, resumable.
+    pub give_up_after: Duration,
+}
+
+/// What to read, and which columns mean what.
+#[derive(Clone, Debug)]
+pub struct InputSpec {
+    /// A file, a folder or a glob, as it was typed.
+    pub location: PathBuf,
+    /// Where a row's id comes from.
+    pub id: IdSource,
+    /// How a row's text is made.
+    pub text: Template,
+    /// Rows that have a value in this column are passed through with it, never asked.
+    pub existing_label: Option<String>,
+    /// Known answers, only ever compared with.
+    pub gold: Option<String>,
+    /// What a repeated id does.
+    pub on_duplicate_id: OnDuplicateId,
+    /// Most memory for bringing an unsorted input into id order, bytes.
+    pub sort_memory: u64,
+}
+
+/// Where a row's id comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdSource {
+    /// This column.
+    Column(String),
+    /// `"@row"`: the row's number in the input, from 0, files in name order.
+    RowNumber,
+}
+
+impl IdSource {
+    /// How [`IdSource::RowNumber`] is written in a config.
+    pub const ROW_NUMBER: &str = "@row";
+}
+
+impl std::fmt::Display for IdSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            IdSource::Column(name) => f.write_str(name),
+            IdSource::RowNumber => f.write_str(IdSource::ROW_NUMBER),
+        }
+    }
+}
+
+/// What a repeated id does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDuplicateId {
+    /// Stop before the first call and name both rows.
+    #[default]
+    Error,
+    /// Keep the row that stands first in the input.
+    First,
+}
+
+/// Which service answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProviderKind {
+    /// Any OpenAI-compatible chat endpoint.
+    Openai,
+    /// The embedded scorer: offline, no key.
+    Lexical,
+}
+
+/// The tokenizer's vocabulary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Vocabulary {
+    /// GPT-4o and later.
+    O200k,
+    /// GPT-4 and GPT-3.5.
+    Cl100k,
+}
+
+/// The form of the answer that is asked for; see `docs/wire-format.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnswerForm {
+    /// `{"r":["417:B","902:A"]}`.
+    Array,
+    /// `{"417":"B","902":"A"}`, every key required.
+    Object,
+    /// `417:B`, one line per row.
+    Lines,
+}
+
+/// What stands for a row in a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeySource {
+    /// Three fresh digits; the id never leaves the machine.
+    #[default]
+    Random,
+    /// The row's own id.
+    Id,
+}
+
+/// Who answers, and how it is reached.
+#[derive(Clone, Debug)]
+pub struct ModelSpec {
+    /// Which service.
+    pub provider: ProviderKind,
+    /// The model's name as the service knows it; `lexical` for the embedded one.
+    pub name: String,
+    /// Up to but not including `/chat/completions`; unused by `lexical`.
+    pub base_url: String,
+    /// The environment variable that holds the key; `None` sends no key.
+    pub api_key_env: Option<String>,
+    /// The tokenizer's vocabulary.
+    pub vocabulary: Vocabulary,
+    /// The form of the answer that is asked for first.
+    pub answer_form: AnswerForm,
+    /// What stands for a row in a call.
+    pub key: KeySource,
+    /// Sent as `reasoning_effort`; `None` sends the lowest that a reasoning model accepts.
+    pub reasoning_effort: Option<String>,
+    /// Most tokens that one reply may have, hidden reasoning included.
+    pub max_output_tokens: Tokens,
+    /// Longest wait for a connection.
+    pub connect_timeout: Duration,
+    /// Longest silence within a reply.
+    pub read_timeout: Duration,
+    /// Longest wait for a whole reply.
+    pub reply_timeout: Duration,
+}
+
+/// How fast the model may be asked. `None` is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Tokens in any 60 seconds, prompt and reply together.
+    pub tokens_per_minute: Option<NonZeroU32>,
+    /// Requests in any 60 seconds.
+    pub requests_per_minute: Option<NonZeroU32>,
+}
+
+/// How rows are packed into calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchSpec {
+    /// Most rows in one call; at most 900, the number of three-digit keys.
+    pub rows_per_call: NonZeroU32,
+    /// Most tokens of one call: prompt and expected answer.
+    pub tokens_per_call: Tokens,
+    /// How often a row is asked, over all runs.
+    pub max_attempts: u16,
+    /// How many distinct texts are remembered, so that equal rows are asked once; 0 remembers none.
+    pub dedupe_texts: usize,
+}
+
+/// What is written.
+#[derive(Clone, Debug)]
+pub struct OutputSpec {
+    /// The output folder, as it was typed.
+    pub location: PathBuf,
+    /// Rows in each part.
+    pub rows_per_part: NonZeroU32,
+    /// The name of the column with the label; the reason's column adds `_reason`.
+    pub label_column: String,
+    /// `_SUCCESS` is written, and the exit code is 0, with at most this many rows unlabelled.
+    pub max_unlabelled: u64,
+    /// Reasons that are asked again although they usually are not.
+    pub retry: Vec<Reason>,
+}
+
+impl OutputSpec {
+    /// The name of the column that says why there is no label.
+    pub fn reason_column(&self) -> String {
+        format!("{}_reason", self.label_column)
+    }
+}

@@ -1,0 +1,1 @@
+//! Rows in id order, less what is done.

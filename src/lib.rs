@@ -1,0 +1,25 @@
+//! Classifies the rows of a Parquet or CSV input with a language model, under a
+//! tokens-per-minute limit, into numbered Parquet parts.
+//!
+//! The modules in reading order are the way of a row:
+//!
+//! 1. [`domain`]: the words that all stages share. No I/O, no async.
+//! 2. [`input`]: rows in id order, less what is done.
+//! 3. [`llm`]: packing, pacing, asking and matching replies to rows by key.
+//! 4. [`output`]: journal, parts and manifest; the only code that makes a file visible.
+//! 5. [`pipeline`]: the run, on one page; the only module that knows every stage.
+//! 6. [`simulate`]: an OpenAI-compatible loopback server to rehearse a job against.
+//! 7. [`summary`]: counts and accuracy over finished parts.
+//! 8. [`cli`]: what was typed, the environment, progress and exit codes.
+
+#[cfg(feature = "cli")]
+pub mod cli;
+pub mod domain;
+pub mod input;
+pub mod llm;
+pub mod output;
+pub mod pipeline;
+#[cfg(feature = "simulate")]
+pub mod simulate;
+#[cfg(feature = "polars")]
+pub mod summary;

@@ -1,0 +1,3 @@
+//! Packing, pacing, asking and matching: rows to labels by key.
+
+pub mod provider;

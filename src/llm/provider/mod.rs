@@ -1,0 +1,197 @@
+//! Whoever answers: one method, one request, one reply.
+//!
+//! A provider sends once. It never retries, sleeps or steps down by itself, since every attempt is
+//! charged and has to pass the governor.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{Tokens, Usage};
+
+/// Asks a model one question.
+pub trait Provider: Send + Sync {
+    /// Sends `request` once and reads the whole reply.
+    ///
+    /// # Errors
+    /// See [`ProviderError`]: each says whose move it is.
+    fn ask<'a>(
+        &'a self,
+        request: &'a ChatRequest,
+    ) -> BoxFuture<'a, Result<ChatReply, ProviderError>>;
+}
+
+/// One question.
+#[derive(Clone, Debug)]
+pub struct ChatRequest {
+    /// The fixed part: instructions, labels, the answer's form. The same bytes in every call.
+    pub system: Arc<str>,
+    /// The rows, one a line.
+    pub user: String,
+    /// How the reply's form is enforced.
+    pub format: ResponseFormat,
+    /// Most tokens that the reply may have, hidden reasoning included.
+    pub max_completion_tokens: Tokens,
+}
+
+/// How the reply's form is enforced by the service.
+#[derive(Clone, Debug)]
+pub enum ResponseFormat {
+    /// A strict JSON schema.
+    Schema(Arc<serde_json::Value>),
+    /// Any JSON object.
+    JsonObject,
+    /// Free text.
+    Text,
+}
+
+/// A reply, as it was read.
+#[derive(Clone, Debug)]
+pub struct ChatReply {
+    /// The text of the reply; empty if there was none.
+    pub content: String,
+    /// Why it ended.
+    pub finish: Finish,
+    /// What the provider says that the call used; absent with some gateways.
+    pub usage: Option<Usage>,
+    /// The model that answered, as the provider names it.
+    pub model: Option<String>,
+    /// What the reply's headers say of the limits.
+    pub rate: RateHeaders,
+}
+
+/// Why a reply ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    /// The model was done.
+    Stop,
+    /// The reply reached `max_completion_tokens` and was cut.
+    Length,
+    /// The model or a content filter refused the request as a whole.
+    Refused,
+}
+
+/// What a reply's headers say of the limits. Absent, zero and negative values are `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RateHeaders {
+    /// Tokens a minute.
+    pub limit_tokens: Option<u64>,
+    /// Tokens left of them.
+    pub remaining_tokens: Option<u64>,
+    /// Until the tokens are full again.
+    pub reset_tokens: Option<Duration>,
+    /// Requests a minute.
+    pub limit_requests: Option<u64>,
+    /// Requests left of them.
+    pub remaining_requests: Option<u64>,
+    /// Until the requests are full again.
+    pub reset_requests: Option<Duration>,
+}
+
+/// Why there is no reply. No variant holds a key, a row's text or a URL with a query.
+#[derive(Debug, thiserror::Error)]
+pub enum ProviderError {
+    /// HTTP 400 that names a parameter of ours: drop it or step down, then ask again.
+    #[error("the model refused the parameter `{parameter}`")]
+    ParameterRefused {
+        /// `response_format`, `temperature`, `reasoning_effort`, `max_completion_tokens` ...
+        parameter: String,
+        /// The provider's own words, cut to 300 characters and scrubbed of quoted input.
+        message: String,
+    },
+    /// The request as a whole was refused for what is in it: halve it.
+    #[error("the provider refused the request's content")]
+    ContentRefused,
+    /// The request is longer than the model's context: halve it.
+    #[error("the request is longer than the model's context")]
+    TooLong,
+    /// HTTP 429 for the rate: wait, then ask again.
+    #[error("the provider's rate limit was reached")]
+    RateLimited {
+        /// How long to wait, if it said so.
+        retry_after: Option<Duration>,
+        /// What the headers say of the limits.
+        rate: RateHeaders,
+    },
+    /// The account has no money or quota left, or a spend limit was reached: stop.
+    #[error("the account is out of quota: {message}")]
+    OutOfQuota {
+        /// The provider's own words.
+        message: String,
+    },
+    /// HTTP 401, 403 or 404, or another 4xx that no retry mends: stop.
+    #[error("the provider answered {status}: {message}")]
+    Rejected {
+        /// The HTTP status.
+        status: u16,
+        /// The provider's own words.
+        message: String,
+    },
+    /// HTTP 5xx or 529, a reply that is no chat completion, a proxy's page: back off.
+    #[error("the provider failed with {status}: {message}")]
+    ServerError {
+        /// The HTTP status.
+        status: u16,
+        /// What was wrong, in words.
+        message: String,
+        /// How long to wait, if it said so.
+        retry_after: Option<Duration>,
+    },
+    /// No connection, or one that broke before the reply was whole: back off.
+    #[error("the connection failed: {message}")]
+    Connection {
+        /// What was wrong, in words.
+        message: String,
+    },
+    /// No reply in time: back off.
+    #[error("no reply within {} s", .after.as_secs())]
+    Timeout {
+        /// The timeout that passed.
+        after: Duration,
+    },
+}
+
+impl ProviderError {
+    /// A word for events and counts.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            ProviderError::ParameterRefused { .. } => "parameter_refused",
+            ProviderError::ContentRefused => "content_refused",
+            ProviderError::TooLong => "context_length",
+            ProviderError::RateLimited { .. } => "rate_limited",
+            ProviderError::OutOfQuota { .. } => "out_of_quota",
+            ProviderError::Rejected { .. } => "rejected",
+            ProviderError::ServerError { .. } => "server_error",
+            ProviderError::Connection { .. } => "connection",
+            ProviderError::Timeout { .. } => "timeout",
+        }
+    }
+
+    /// The HTTP status, where there was a reply.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            ProviderError::ParameterRefused { .. }
+            | ProviderError::ContentRefused
+            | ProviderError::TooLong => Some(400),
+            ProviderError::RateLimited { .. } | ProviderError::OutOfQuota { .. } => Some(429),
+            ProviderError::Rejected { status, .. } | ProviderError::ServerError { status, .. } => {
+                Some(*status)
+            }
+            ProviderError::Connection { .. } | ProviderError::Timeout { .. } => None,
+        }
+    }
+
+    /// Whether the same request may succeed later, unchanged.
+    pub fn is_retryable(&self) -> bool {
+        matches!(
+            self,
+            ProviderError::RateLimited { .. }
+                | ProviderError::ServerError { .. }
+                | ProviderError::Connection { .. }
+                | ProviderError::Timeout { .. }
+        )
+    }
+}

@@ -1,0 +1,1 @@
+//! Journal, parts and manifest: the only code that makes a file visible.

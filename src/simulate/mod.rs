@@ -1,0 +1,1 @@
+//! An OpenAI-compatible loopback server to rehearse a job against.

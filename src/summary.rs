@@ -1,0 +1,1 @@
+//! Counts and accuracy over finished parts.
