@@ -25,7 +25,16 @@ impl std::ops::Add<Duration> for Moment {
 
 /// Milliseconds since 1970-01-01T00:00:00Z, as the machine's wall clock gives them.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
 )]
 #[serde(transparent)]
 pub struct UnixMillis(pub u64);

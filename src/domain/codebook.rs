@@ -202,7 +202,8 @@ mod tests {
 
     #[test]
     fn a_word_means_one_label_by_code_or_name_in_any_case() {
-        let book = Codebook::new(vec![label("Card lost", "A"), label("Top up", "B")], None).unwrap();
+        let book =
+            Codebook::new(vec![label("Card lost", "A"), label("Top up", "B")], None).unwrap();
         assert_eq!(book.meaning("b"), Some(Meaning::Label(LabelIndex(1))));
         assert_eq!(book.meaning(" card LOST "), Some(Meaning::Label(LabelIndex(0))));
         assert_eq!(book.meaning("card"), None);

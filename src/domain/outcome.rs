@@ -87,10 +87,9 @@ impl Reason {
     /// Whether another run asks the row again without being told to.
     pub fn is_asked_again(self) -> bool {
         match self {
-            Reason::Missing
-            | Reason::UnknownCode
-            | Reason::Conflicting
-            | Reason::ProviderError => true,
+            Reason::Missing | Reason::UnknownCode | Reason::Conflicting | Reason::ProviderError => {
+                true
+            }
             Reason::Refused | Reason::TooLong | Reason::Unsure | Reason::NoText => false,
         }
     }

@@ -10,9 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Position, PositionRange};
 
 /// A part's number, from 1, as in `part-000001.parquet`.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PartNumber(pub u32);
 

@@ -8,9 +8,7 @@ use super::{Attempts, RowId, TextHash, Tokens};
 ///
 /// It names the part that the row belongs to and the row's line in it, and nothing else: replies
 /// are matched by key.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Position(pub u64);
 
