@@ -1,0 +1,265 @@
+//! How much room a reply gets, and how much a call is expected to be charged, learned from what
+//! earlier calls used.
+//!
+//! Pure. The room is tight, because providers charge it on admission, but it never loses an
+//! answer twice for the same want of room: hidden reasoning that was seen is provided for.
+
+use crate::domain::{Tokens, Usage};
+
+/// Beyond the expected answer, for a closing brace or a stray line break.
+const SLACK: u32 = 16;
+
+/// Room for hidden reasoning before any reply told how much there is.
+const FIRST_REASONING_ROOM: f64 = 1024.0;
+
+/// The least that a cut reply adds to the room.
+const LEAST_RAISE: f64 = 256.0;
+
+/// The share of a new observation in a moving average, once there are enough of them.
+const SMOOTHING: f64 = 0.1;
+
+/// Sets `max_completion_tokens` and estimates what a call is charged.
+#[derive(Clone, Debug)]
+pub struct OutputBudget {
+    most: Tokens,
+    /// Tokens beyond the expected answer: jumps to a new peak, shrinks slowly.
+    room: f64,
+    prompt: PromptCharge,
+    /// Visible reply tokens for each expected one.
+    answer_ratio: Average,
+    /// Hidden reasoning tokens of a call.
+    reasoning: Average,
+}
+
+/// How the provider's count of a prompt follows from ours: `charged = ratio * counted + constant`.
+/// The constant holds a schema that is charged, the ratio another tokenizer.
+#[derive(Clone, Debug, Default)]
+struct PromptCharge {
+    counted: Average,
+    charged: Average,
+    variance: f64,
+    covariance: f64,
+}
+
+/// A mean that forgets: exact for the first few observations, exponential afterwards.
+#[derive(Clone, Copy, Debug, Default)]
+struct Average {
+    value: f64,
+    seen: u32,
+}
+
+impl OutputBudget {
+    /// A budget for a model that takes at most `most` tokens of output. A model that is known to
+    /// reason gets room for it from the start.
+    pub fn new(most: Tokens, is_reasoning_model: bool) -> OutputBudget {
+        OutputBudget {
+            most,
+            room: if is_reasoning_model { FIRST_REASONING_ROOM } else { 0.0 },
+            prompt: PromptCharge::default(),
+            answer_ratio: Average::default(),
+            reasoning: Average::default(),
+        }
+    }
+
+    /// The limit for a reply whose answer is expected to take `answer` tokens: a tenth and
+    /// 16 tokens more, and the room for hidden reasoning; at most the model's own limit, at
+    /// least 1.
+    pub fn max_completion_tokens(&self, answer: Tokens) -> Tokens {
+        let tight = answer + Tokens(answer.0 / 10 + SLACK);
+        (tight + Tokens(self.room.ceil() as u32)).min(self.most).max(Tokens(1))
+    }
+
+    /// What a call is expected to be charged, prompt and reply: `prompt` as counted here, `answer`
+    /// as expected.
+    pub fn estimate(&self, prompt: Tokens, answer: Tokens) -> Tokens {
+        let ratio = if self.answer_ratio.seen == 0 { 1.0 } else { self.answer_ratio.value };
+        let reply = f64::from(answer.0) * ratio + self.reasoning.value;
+        let reply = Tokens(reply.ceil() as u32).min(self.max_completion_tokens(answer));
+        self.estimate_prompt(prompt) + reply
+    }
+
+    /// What the provider is expected to charge for a prompt that was counted as `prompt` here.
+    pub fn estimate_prompt(&self, prompt: Tokens) -> Tokens {
+        Tokens(self.prompt.predict(f64::from(prompt.0)).round() as u32)
+    }
+
+    /// Learns from a reply to a call with `prompt` tokens as counted here, whose answer was
+    /// expected to take `answer` tokens.
+    pub fn learn(&mut self, prompt: Tokens, answer: Tokens, usage: &Usage) {
+        if usage.prompt > Tokens::ZERO && prompt > Tokens::ZERO {
+            self.prompt.learn(f64::from(prompt.0), f64::from(usage.prompt.0));
+        }
+        if answer == Tokens::ZERO {
+            return;
+        }
+        let visible = usage.completion.saturating_sub(usage.reasoning);
+        self.answer_ratio.learn(f64::from(visible.0) / f64::from(answer.0));
+        self.reasoning.learn(f64::from(usage.reasoning.0));
+        // Services that don't report reasoning show it as an answer that is far too long.
+        let beyond = usage.reasoning.max(usage.completion.saturating_sub(answer));
+        let beyond = f64::from(beyond.0);
+        let spare = beyond + beyond / 4.0;
+        self.room = spare.max(self.room + SMOOTHING * (spare - self.room));
+    }
+
+    /// Makes more room after a reply was cut at `sent` tokens without one complete answer. The
+    /// answer was expected to take `answer` tokens. Many replies cut at the same limit raise it
+    /// once.
+    ///
+    /// Returns whether the next such call has more room: if not, the model's limit is reached.
+    pub fn raise(&mut self, answer: Tokens, sent: Tokens) -> bool {
+        if self.max_completion_tokens(answer) <= sent {
+            let raised =
+                (self.room * 2.0).max(self.room + LEAST_RAISE).max(f64::from(sent.0) * 2.0);
+            self.room = raised.min(f64::from(self.most.0));
+        }
+        self.max_completion_tokens(answer) > sent
+    }
+}
+
+impl PromptCharge {
+    fn learn(&mut self, counted: f64, charged: f64) {
+        let weight = self.counted.next_weight();
+        let (from_counted, from_charged) =
+            (counted - self.counted.value, charged - self.charged.value);
+        self.variance = (1.0 - weight) * (self.variance + weight * from_counted * from_counted);
+        self.covariance = (1.0 - weight) * (self.covariance + weight * from_counted * from_charged);
+        self.counted.learn(counted);
+        self.charged.learn(charged);
+    }
+
+    fn predict(&self, counted: f64) -> f64 {
+        if self.counted.seen == 0 {
+            return counted;
+        }
+        // Calls of one size tell nothing of the ratio, so it leans towards 1 until sizes differ.
+        let lean = (0.05 * self.counted.value).powi(2);
+        let ratio = ((self.covariance + lean) / (self.variance + lean)).clamp(0.25, 4.0);
+        (self.charged.value + ratio * (counted - self.counted.value)).max(1.0)
+    }
+}
+
+impl Average {
+    fn next_weight(self) -> f64 {
+        (1.0 / (f64::from(self.seen) + 1.0)).max(SMOOTHING)
+    }
+
+    fn learn(&mut self, value: f64) {
+        self.value += self.next_weight() * (value - self.value);
+        self.seen = self.seen.saturating_add(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MOST: Tokens = Tokens(16_384);
+
+    fn usage(prompt: u32, completion: u32, reasoning: u32) -> Usage {
+        Usage {
+            prompt: Tokens(prompt),
+            completion: Tokens(completion),
+            reasoning: Tokens(reasoning),
+            cached: Tokens::ZERO,
+        }
+    }
+
+    #[test]
+    fn the_room_is_a_tenth_and_a_little() {
+        let budget = OutputBudget::new(MOST, false);
+        assert_eq!(budget.max_completion_tokens(Tokens(160)), Tokens(192));
+        assert_eq!(budget.max_completion_tokens(Tokens(50_000)), MOST);
+    }
+
+    #[test]
+    fn a_charged_schema_is_known_after_one_reply() {
+        let mut budget = OutputBudget::new(MOST, false);
+        assert_eq!(budget.estimate(Tokens(1650), Tokens(160)), Tokens(1810));
+        budget.learn(Tokens(1650), Tokens(160), &usage(1705, 155, 0));
+        assert_eq!(budget.estimate(Tokens(1650), Tokens(160)), Tokens(1860));
+        assert_eq!(budget.estimate_prompt(Tokens(900)), Tokens(955));
+    }
+
+    #[test]
+    fn another_tokenizer_shows_as_a_ratio() {
+        let mut budget = OutputBudget::new(MOST, false);
+        for size in [800, 1600, 2400, 800, 1600, 2400] {
+            budget.learn(Tokens(size), Tokens(160), &usage(size * 13 / 10 + 60, 160, 0));
+        }
+        let estimate = budget.estimate_prompt(Tokens(2000));
+        assert!(estimate.0.abs_diff(2660) <= 13, "{estimate}");
+    }
+
+    #[test]
+    fn hidden_reasoning_gets_room_at_once_and_loses_it_slowly() {
+        let mut budget = OutputBudget::new(MOST, false);
+        budget.learn(Tokens(900), Tokens(160), &usage(900, 560, 400));
+        assert!(budget.max_completion_tokens(Tokens(160)) >= Tokens(192 + 500));
+        assert_eq!(budget.estimate(Tokens(900), Tokens(160)), Tokens(1460));
+        for _ in 0..60 {
+            budget.learn(Tokens(900), Tokens(160), &usage(900, 160, 0));
+        }
+        assert!(budget.max_completion_tokens(Tokens(160)) <= Tokens(194));
+    }
+
+    #[test]
+    fn unreported_reasoning_gets_room_too() {
+        let mut budget = OutputBudget::new(MOST, false);
+        budget.learn(Tokens(900), Tokens(160), &usage(900, 560, 0));
+        assert!(budget.max_completion_tokens(Tokens(160)) >= Tokens(560));
+    }
+
+    #[test]
+    fn a_model_that_reasons_starts_with_room() {
+        let budget = OutputBudget::new(MOST, true);
+        assert_eq!(budget.max_completion_tokens(Tokens(160)), Tokens(192 + 1024));
+    }
+
+    #[test]
+    fn ten_replies_cut_at_one_limit_raise_it_once() {
+        let mut budget = OutputBudget::new(MOST, false);
+        let sent = budget.max_completion_tokens(Tokens(160));
+        assert!(budget.raise(Tokens(160), sent));
+        let raised = budget.max_completion_tokens(Tokens(160));
+        assert!(raised >= Tokens(sent.0 * 2));
+        for _ in 0..9 {
+            assert!(budget.raise(Tokens(160), sent));
+        }
+        assert_eq!(budget.max_completion_tokens(Tokens(160)), raised);
+    }
+
+    #[test]
+    fn raising_ends_at_the_models_limit() {
+        let mut budget = OutputBudget::new(MOST, false);
+        let mut raises = 0;
+        loop {
+            let sent = budget.max_completion_tokens(Tokens(160));
+            if !budget.raise(Tokens(160), sent) {
+                assert_eq!(sent, MOST);
+                break;
+            }
+            raises += 1;
+        }
+        assert!((1..=8).contains(&raises), "{raises}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_usage_breaks_the_bounds(
+            calls in proptest::collection::vec((0u32.., 0u32.., 0u32.., 0u32.., 0u32..), 0..20),
+            prompt in 0u32..2_000_000,
+            answer in 0u32..200_000,
+        ) {
+            let mut budget = OutputBudget::new(MOST, false);
+            for (counted, expected, prompt, completion, reasoning) in calls {
+                budget.learn(Tokens(counted), Tokens(expected), &usage(prompt, completion, reasoning));
+            }
+            let limit = budget.max_completion_tokens(Tokens(answer));
+            prop_assert!(limit >= Tokens(1) && limit <= MOST);
+            let whole = budget.estimate(Tokens(prompt), Tokens(answer));
+            prop_assert!(whole >= budget.estimate_prompt(Tokens(prompt)));
+        }
+    }
+}
