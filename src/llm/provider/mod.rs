@@ -3,13 +3,26 @@
 //! A provider sends once. It never retries, sleeps or steps down by itself, since every attempt is
 //! charged and has to pass the governor.
 
+pub mod api_key;
+pub mod endpoint;
+pub mod openai;
+mod rate_headers;
+#[doc(hidden)]
+pub mod scripted;
+mod scrub;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
+use super::dialect::Dialect;
 use crate::domain::{Tokens, Usage};
+
+pub use api_key::ApiKey;
+pub use endpoint::{Endpoint, ProviderSetupError};
+pub use openai::OpenAi;
 
 /// Asks a model one question.
 pub trait Provider: Send + Sync {
@@ -34,6 +47,8 @@ pub struct ChatRequest {
     pub format: ResponseFormat,
     /// Most tokens that the reply may have, hidden reasoning included.
     pub max_completion_tokens: Tokens,
+    /// What the model was known to take when the request was built; a refusal is judged by it.
+    pub dialect: Dialect,
 }
 
 /// How the reply's form is enforced by the service.
