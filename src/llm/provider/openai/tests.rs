@@ -366,6 +366,20 @@ async fn the_name_localhost_means_this_machine() {
     assert!(provider(&spec(&named)).ask(&request()).await.is_ok());
 }
 
+#[test]
+fn no_proxy_stands_between_this_machine_and_itself() {
+    // A process's environment can't be changed safely, so another one runs a test of this file.
+    let run = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "llm::provider::openai::tests::the_name_localhost_means_this_machine"])
+        .envs(["HTTP_PROXY", "ALL_PROXY", "http_proxy"].map(|name| (name, "http://127.0.0.1:1")))
+        .env_remove("NO_PROXY")
+        .env_remove("no_proxy")
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&run.stdout).into_owned();
+    assert!(told.contains("1 passed"), "{told}");
+}
+
 #[tokio::test]
 async fn each_status_has_its_mover() {
     for (status, kind, is_retryable) in [
