@@ -1,1 +1,34 @@
 //! Rows in id order, less what is done.
+//!
+//! An input is proved sound before anything is asked of a model: its files fit together, the
+//! columns that the job names are there, and no id is null or repeated. What follows is a stream of
+//! batches; only an input out of id order is held in memory.
+//!
+//! 1. `location`: which files, in which order.
+//! 2. `table`: one file, read by row number: `parquet_table` or `csv_table`.
+//! 3. `tables`: all files as one sequence of rows.
+//! 4. `order`: the proof of the ids, and the order.
+//! 5. `reader`: chunks of wanted positions.
+//! 6. `row_reader`: a batch's rows as id, text and existing label.
+
+mod csv_scan;
+mod csv_table;
+mod error;
+mod guard;
+mod location;
+mod order;
+mod ordered_input;
+mod parquet_table;
+mod reader;
+mod row_reader;
+mod source;
+mod table;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+pub use error::InputError;
+pub use ordered_input::OrderedInput;
+pub use reader::{InputChunk, InputReader, MAX_CHUNK_ROWS};
+pub use row_reader::{InputRow, ROW_NUMBER_COLUMN, RowReader};
+pub use source::InputFile;

@@ -1,0 +1,299 @@
+//! A CSV or TSV file, streamed, with the same values that Parquet would give.
+//!
+//! Every column is a string, unaltered, and an empty field is null, quoted or not. Only the id
+//! column may be an integer: see [`is_canonical_integer`]. The first pass over a file finds every
+//! malformed row and notes where each 16,384th row begins, so that done rows are skipped by a seek.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringBuilder};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use csv::{Position, StringRecord};
+
+use super::InputError;
+use super::csv_scan::{Fault, Watched, line_at};
+use super::reader::MAX_CHUNK_ROWS;
+use super::source::Source;
+use super::table::{Batches, Columns};
+
+/// Rows between two noted offsets.
+const CHECKPOINT_ROWS: u64 = 16_384;
+/// A batch ends early when its text passes this, so that its offsets can't overflow.
+const MAX_BATCH_BYTES: usize = 16 << 20;
+
+/// A file whose header is known and, after [`CsvTable::survey`], whose rows are sound.
+#[derive(Debug)]
+pub(super) struct CsvTable {
+    source: Source,
+    delimiter: u8,
+    schema: SchemaRef,
+    rows: u64,
+    /// The byte offsets of rows 0, 16,384, ...
+    checkpoints: Arc<[u64]>,
+}
+
+impl CsvTable {
+    /// Reads the header.
+    pub(super) fn open(source: Source, delimiter: u8) -> Result<CsvTable, InputError> {
+        let mut reader = parser(Watched::new(source.open()?, delimiter), delimiter);
+        let mut header = StringRecord::new();
+        let found = reader.read_record(&mut header);
+        if !found.map_err(|error| watched_error(&source, reader.get_ref(), 0, error))? {
+            return Err(InputError::NoHeader { file: source.name().to_owned() });
+        }
+        let fields: Vec<_> =
+            header.iter().map(|name| Field::new(name, DataType::Utf8, true)).collect();
+        let schema = Arc::new(Schema::new(fields));
+        Ok(CsvTable { source, delimiter, schema, rows: 0, checkpoints: Arc::new([]) })
+    }
+
+    /// Reads the whole file once: counts the rows and finds what is malformed. Returns whether
+    /// every value of the column `id` is a canonical integer.
+    pub(super) fn survey(&mut self, id: Option<usize>) -> Result<bool, InputError> {
+        let watched = Watched::new(self.source.open()?, self.delimiter);
+        let mut reader = parser(watched, self.delimiter);
+        let mut record = StringRecord::new();
+        let columns = self.schema.fields().len();
+        let mut are_integers = true;
+        let mut is_header = true;
+        let (mut rows, mut checkpoints) = (0_u64, Vec::new());
+        loop {
+            let offset = reader.position().byte();
+            let found = reader.read_record(&mut record);
+            if !found.map_err(|e| watched_error(&self.source, reader.get_ref(), offset, e))? {
+                break;
+            }
+            if is_header {
+                is_header = false;
+                continue;
+            }
+            if record.len() != columns {
+                return Err(InputError::RaggedRow {
+                    file: self.source.name().to_owned(),
+                    line: line_in(&self.source, offset)?,
+                    fields: record.len(),
+                    columns,
+                });
+            }
+            if rows % CHECKPOINT_ROWS == 0 {
+                checkpoints.push(offset);
+            }
+            are_integers &= id.is_none_or(|id| record.get(id).is_some_and(is_canonical_integer));
+            rows += 1;
+        }
+        self.source.check_unchanged()?;
+        (self.rows, self.checkpoints) = (rows, checkpoints.into());
+        Ok(are_integers)
+    }
+
+    pub(super) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    pub(super) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    pub(super) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    pub(super) fn bytes_in_memory(&self) -> u64 {
+        let offsets = size_of::<i32>() as u64 * self.schema.fields().len() as u64;
+        self.source.bytes() + self.rows * offsets
+    }
+
+    /// The line (from 1) on which a row begins; `None` if the file can't be read again.
+    pub(super) fn line_of(&self, row: u64) -> Option<u64> {
+        let mut cursor = self.cursor(self.source.open().ok()?);
+        cursor.go_to(row).ok()?;
+        line_in(&self.source, cursor.reader.position().byte()).ok()
+    }
+
+    pub(super) fn read(
+        &self,
+        file: File,
+        schema: &SchemaRef,
+        columns: Columns,
+        wanted: Vec<Range<u64>>,
+    ) -> Result<Batches, InputError> {
+        let places = columns.places(schema.fields().len());
+        let schema =
+            Arc::new(schema.project(&places).map_err(|source| InputError::BadBatch { source })?);
+        let cursor = self.cursor(file);
+        Ok(Box::new(CsvBatches { cursor, places, schema, wanted: wanted.into_iter().peekable() }))
+    }
+
+    fn cursor(&self, file: File) -> Cursor {
+        Cursor {
+            reader: parser(file, self.delimiter),
+            record: StringRecord::new(),
+            row: None,
+            checkpoints: self.checkpoints.clone(),
+            source: self.source.clone(),
+        }
+    }
+}
+
+/// A place in the file, moved by row number.
+struct Cursor {
+    reader: csv::Reader<File>,
+    record: StringRecord,
+    /// The row that comes next; `None` before the first seek.
+    row: Option<u64>,
+    checkpoints: Arc<[u64]>,
+    source: Source,
+}
+
+impl Cursor {
+    /// Moves to `row`: by a seek where a checkpoint lies nearer than the present place.
+    fn go_to(&mut self, row: u64) -> Result<(), InputError> {
+        let checkpoint = row / CHECKPOINT_ROWS;
+        let near = checkpoint * CHECKPOINT_ROWS;
+        if self.row.is_none_or(|at| at < near || at > row) {
+            let offset = usize::try_from(checkpoint).ok().and_then(|at| self.checkpoints.get(at));
+            let Some(&offset) = offset else {
+                return Err(InputError::Damaged { file: self.source.name().to_owned() });
+            };
+            let mut position = Position::new();
+            position.set_byte(offset);
+            self.reader.seek(position).map_err(|error| csv_error(&self.source, offset, error))?;
+            self.row = Some(near);
+        }
+        while self.row.is_some_and(|at| at < row) {
+            self.advance()?;
+        }
+        Ok(())
+    }
+
+    /// Reads the next row into `record`.
+    fn advance(&mut self) -> Result<(), InputError> {
+        let offset = self.reader.position().byte();
+        let found = self.reader.read_record(&mut self.record);
+        if !found.map_err(|error| csv_error(&self.source, offset, error))? {
+            return Err(InputError::Damaged { file: self.source.name().to_owned() });
+        }
+        self.row = self.row.map(|row| row + 1);
+        Ok(())
+    }
+}
+
+struct CsvBatches {
+    cursor: Cursor,
+    places: Vec<usize>,
+    schema: SchemaRef,
+    wanted: std::iter::Peekable<std::vec::IntoIter<Range<u64>>>,
+}
+
+impl CsvBatches {
+    fn read(&mut self) -> Result<Option<RecordBatch>, InputError> {
+        let mut builders: Vec<_> = self.places.iter().map(|_| StringBuilder::new()).collect();
+        let (mut rows, mut bytes) = (0, 0);
+        while rows < MAX_CHUNK_ROWS && bytes < MAX_BATCH_BYTES {
+            let Some(range) = self.wanted.peek_mut() else { break };
+            if range.is_empty() {
+                self.wanted.next();
+                continue;
+            }
+            self.cursor.go_to(range.start)?;
+            self.cursor.advance()?;
+            range.start += 1;
+            rows += 1;
+            bytes += self.cursor.record.as_slice().len();
+            for (builder, &place) in builders.iter_mut().zip(&self.places) {
+                let value = self.cursor.record.get(place);
+                builder.append_option(value.filter(|value| !value.is_empty()));
+            }
+        }
+        if rows == 0 {
+            return Ok(None);
+        }
+        let options = CastOptions { safe: false, ..CastOptions::default() };
+        let columns = builders.into_iter().zip(self.schema.fields()).map(|(mut builder, field)| {
+            let strings: ArrayRef = Arc::new(builder.finish());
+            cast_with_options(&strings, field.data_type(), &options)
+                .map_err(|source| InputError::BadValue { column: field.name().clone(), source })
+        });
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
+        let batch = RecordBatch::try_new(self.schema.clone(), columns);
+        batch.map(Some).map_err(|source| InputError::BadBatch { source })
+    }
+}
+
+impl Iterator for CsvBatches {
+    type Item = Result<RecordBatch, InputError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.read().transpose()
+    }
+}
+
+/// Whether `text` is an integer of 64 bits in the one form that writing it again gives: no blank,
+/// plus sign or leading zero. An id column is int64 if that holds for all of its values, in all
+/// files; so `007` and `7` stay two ids.
+fn is_canonical_integer(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    digits.bytes().all(|byte| byte.is_ascii_digit())
+        && (!digits.starts_with('0') || text == "0")
+        && text.parse::<i64>().is_ok()
+}
+
+/// The header is read like a row, and the number of fields is checked by us, so that an error can
+/// name a line.
+fn parser<R: Read>(input: R, delimiter: u8) -> csv::Reader<R> {
+    csv::ReaderBuilder::new()
+        .delimiter(delimiter)
+        .has_headers(false)
+        .flexible(true)
+        .buffer_capacity(64 << 10)
+        .from_reader(input)
+}
+
+fn line_in(source: &Source, offset: u64) -> Result<u64, InputError> {
+    line_at(BufReader::new(source.open()?), offset).map_err(|error| source.io_error(error))
+}
+
+fn watched_error(
+    source: &Source,
+    watched: &Watched<File>,
+    offset: u64,
+    error: csv::Error,
+) -> InputError {
+    let file = source.name().to_owned();
+    match watched.fault() {
+        Some(Fault::OpenQuote { line }) => InputError::OpenQuote { file, line },
+        Some(Fault::LongRow { line }) => InputError::LongRow { file, line },
+        None => csv_error(source, offset, error),
+    }
+}
+
+/// `offset` is where the row begins.
+fn csv_error(source: &Source, offset: u64, error: csv::Error) -> InputError {
+    match error.into_kind() {
+        csv::ErrorKind::Utf8 { .. } => match line_in(source, offset) {
+            Ok(line) => InputError::NotUtf8 { file: source.name().to_owned(), line },
+            Err(error) => error,
+        },
+        csv::ErrorKind::Io(error) => source.io_error(error),
+        _ => InputError::Damaged { file: source.name().to_owned() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_integer_is_canonical_in_one_form_only() {
+        for text in ["0", "7", "-7", "9223372036854775807", "-9223372036854775808"] {
+            assert!(is_canonical_integer(text), "{text}");
+        }
+        for text in ["", "-", "-0", "007", "+7", " 7", "7.0", "9223372036854775808", "٣"] {
+            assert!(!is_canonical_integer(text), "{text}");
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! What can be wrong with an input: each variant one sentence that says what, where and whose move
+//! it is. No sentence holds a row's text or id.
+
+use std::io;
+
+/// Why the input can't be read. File names are relative to the input's folder.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    /// Nothing stands at the location, and it is no glob.
+    #[error("there is no file or folder `{location}`; check the input's path")]
+    NotFound {
+        /// The location as it was typed.
+        location: String,
+    },
+    /// The glob is malformed.
+    #[error("`{location}` is no valid glob pattern; check the input's path")]
+    BadPattern {
+        /// The location as it was typed.
+        location: String,
+        /// What is wrong with it.
+        #[source]
+        source: glob::PatternError,
+    },
+    /// The folder or glob holds nothing to read.
+    #[error(
+        "`{location}` holds no .parquet, .pq, .csv or .tsv file; \
+         names that begin with `.` or `_` are skipped"
+    )]
+    NoFiles {
+        /// The location as it was typed.
+        location: String,
+    },
+    /// A single file of another kind.
+    #[error("`{file}` is no .parquet, .pq, .csv or .tsv file; convert it to one of these")]
+    UnknownFormat {
+        /// The file.
+        file: String,
+    },
+    /// Files of different formats in one input.
+    #[error(
+        "`{first}` and `{second}` are of different formats; \
+         an input has one format, so narrow it with a glob such as `*.parquet`"
+    )]
+    MixedFormats {
+        /// The first file.
+        first: String,
+        /// The first file of another format.
+        second: String,
+    },
+    /// A file or folder can't be read.
+    #[error("`{file}` can't be read")]
+    Io {
+        /// The file or folder.
+        file: String,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// A file is not what it was when the input was opened.
+    #[error("`{file}` changed while it was read; run again when nothing writes to it any more")]
+    Changed {
+        /// The file.
+        file: String,
+    },
+    /// A file is no Parquet file, or a damaged one.
+    #[error("`{file}` is no readable Parquet file, perhaps cut short; write it anew")]
+    BadParquet {
+        /// The file.
+        file: String,
+        /// What its reader says.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A file is damaged in a way that its reader doesn't survive.
+    #[error("`{file}` is damaged inside and can't be read to its end; write it anew")]
+    Damaged {
+        /// The file.
+        file: String,
+    },
+    /// A CSV file without a header line.
+    #[error("`{file}` is empty; its first line must name the columns")]
+    NoHeader {
+        /// The file.
+        file: String,
+    },
+    /// A CSV row with more or fewer fields than the header.
+    #[error("line {line} of `{file}` has {fields} fields where the header has {columns}; mend it")]
+    RaggedRow {
+        /// The file.
+        file: String,
+        /// The line on which the row begins, from 1.
+        line: u64,
+        /// The row's fields.
+        fields: usize,
+        /// The header's fields.
+        columns: usize,
+    },
+    /// A CSV row that is not UTF-8.
+    #[error("the row on line {line} of `{file}` is not valid UTF-8; convert the file to UTF-8")]
+    NotUtf8 {
+        /// The file.
+        file: String,
+        /// The line on which the row begins, from 1.
+        line: u64,
+    },
+    /// A CSV quote without an end.
+    #[error("the quote opened on line {line} of `{file}` is never closed; mend that line")]
+    OpenQuote {
+        /// The file.
+        file: String,
+        /// The line of the opening quote, from 1.
+        line: u64,
+    },
+    /// A CSV row beyond all measure: most likely no CSV file at all.
+    #[error("the row on line {line} of `{file}` is longer than 64 MiB; is it a CSV file?")]
+    LongRow {
+        /// The file.
+        file: String,
+        /// The line on which the row begins, from 1.
+        line: u64,
+    },
+    /// Two columns of one name.
+    #[error("`{file}` has two columns named `{column}`; rename one")]
+    DuplicateColumn {
+        /// The file.
+        file: String,
+        /// The name.
+        column: String,
+    },
+    /// Files whose columns differ.
+    #[error(
+        "column {number} is {first_column} in `{first}` but {second_column} in `{second}`; \
+         all files of an input must have the same columns"
+    )]
+    SchemaDiffers {
+        /// The column's place, from 1.
+        number: usize,
+        /// The first file.
+        first: String,
+        /// Its column's name and type.
+        first_column: String,
+        /// The file that differs.
+        second: String,
+        /// Its column's name and type.
+        second_column: String,
+    },
+    /// The job names a column that isn't there.
+    #[error("no column `{column}` in `{location}`; {hint}")]
+    UnknownColumn {
+        /// The name in the job.
+        column: String,
+        /// The location as it was typed.
+        location: String,
+        /// The nearest name, or the names there are.
+        hint: String,
+    },
+    /// A column of a type that its use doesn't allow.
+    #[error("column `{column}` is of type {data_type}, but {wanted}; name or convert another")]
+    WrongType {
+        /// The column.
+        column: String,
+        /// Its Arrow type.
+        data_type: String,
+        /// What its use allows, in words.
+        wanted: &'static str,
+    },
+    /// The input has a column of the name that row numbers need.
+    #[error(
+        "the input has a column `{column}`, which is the name of the column that `id = \"@row\"` \
+         adds; rename it, or use it as the id"
+    )]
+    ReservedColumn {
+        /// The name.
+        column: &'static str,
+    },
+    /// A template that would give every row the same text.
+    #[error("the text template `{template}` names no column; name one as in `{{address}}`")]
+    ConstantText {
+        /// The template as it was written.
+        template: String,
+    },
+    /// A row without an id.
+    #[error("{row} has no id; fill it, name another id column, or use `id = \"@row\"`")]
+    NullId {
+        /// Where the row stands, such as ``line 7 of `a.csv` ``.
+        row: String,
+    },
+    /// Two rows with one id.
+    #[error(
+        "{second} has the same id as {first}; make ids unique, \
+         or keep the first of each with `--on-duplicate-id first`"
+    )]
+    DuplicateId {
+        /// Where the row stands that comes first in the input.
+        first: String,
+        /// Where the other row stands.
+        second: String,
+    },
+    /// An input out of id order that is larger than the memory allowed for sorting it.
+    #[error(
+        "the input is not in id order, and sorting it takes about {need_mib} MiB where \
+         {bound_mib} MiB are allowed; raise `--sort-memory`, or sort the input by id before"
+    )]
+    SortMemory {
+        /// What sorting takes, MiB.
+        need_mib: u64,
+        /// What is allowed, MiB.
+        bound_mib: u64,
+    },
+    /// Values that can't be rendered, such as a date beyond the calendar.
+    #[error("column `{column}` holds a value that can't be used; mend or convert the column")]
+    BadValue {
+        /// The column.
+        column: String,
+        /// What is wrong with it.
+        #[source]
+        source: arrow::error::ArrowError,
+    },
+    /// A batch that can't be put together, such as one of more text than its offsets count.
+    #[error("rows of the input can't be put together; write the input anew, in smaller values")]
+    BadBatch {
+        /// What is wrong with it.
+        #[source]
+        source: arrow::error::ArrowError,
+    },
+    /// Positions that the input doesn't have: it shrank since they were planned.
+    #[error(
+        "rows {first} to {end} in id order are wanted, but the input has {rows} rows or they were \
+         wanted before; restore the input as it was planned"
+    )]
+    OutOfRange {
+        /// The first position wanted.
+        first: u64,
+        /// The position after the last one wanted.
+        end: u64,
+        /// The input's rows.
+        rows: u64,
+    },
+}
+
+impl InputError {
+    /// Whether the user's input or configuration is at fault (exit code 2); otherwise it is the
+    /// storage, or another program that writes to the input meanwhile.
+    pub fn is_usage(&self) -> bool {
+        !matches!(self, InputError::Io { .. } | InputError::Changed { .. })
+    }
+}

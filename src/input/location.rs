@@ -1,0 +1,307 @@
+//! Which files an input has, in name order: one file, a folder's files, or a glob's.
+//!
+//! Names that begin with `.` or `_` are skipped, as by other readers of data folders. A symbolic
+//! link to a folder is followed once, so a loop of links ends.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use glob::{MatchOptions, Pattern};
+
+use super::InputError;
+use super::source::{Format, Source};
+
+/// Wildcards never cross a `/` and never match a hidden name.
+const MATCHING: MatchOptions = MatchOptions {
+    case_sensitive: true,
+    require_literal_separator: true,
+    require_literal_leading_dot: true,
+};
+
+/// An input's location, understood.
+#[derive(Debug)]
+pub(super) struct Location {
+    typed: PathBuf,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    File,
+    Folder,
+    /// The part before the first wildcard, and the pattern below it.
+    Glob {
+        base: PathBuf,
+        pattern: Pattern,
+    },
+}
+
+impl Location {
+    /// Looks what stands at `typed`. A file or folder whose name has wildcards is taken as it is.
+    pub(super) fn resolve(typed: &Path) -> Result<Location, InputError> {
+        let location = typed.display().to_string();
+        let kind = match fs::metadata(typed) {
+            Ok(metadata) if metadata.is_dir() => Kind::Folder,
+            Ok(_) => Kind::File,
+            Err(source) if source.kind() == io::ErrorKind::NotFound => {
+                let (base, below) = split_glob(typed);
+                match below.to_str() {
+                    Some(below) if has_wildcard(below) => Kind::Glob {
+                        base,
+                        pattern: Pattern::new(below)
+                            .map_err(|source| InputError::BadPattern { location, source })?,
+                    },
+                    _ => return Err(InputError::NotFound { location }),
+                }
+            }
+            Err(source) => return Err(InputError::Io { file: location, source }),
+        };
+        Ok(Location { typed: typed.to_owned(), kind })
+    }
+
+    /// The location as it was typed.
+    pub(super) fn typed(&self) -> String {
+        self.typed.display().to_string()
+    }
+
+    /// The files in name order, at least one, all of one format.
+    pub(super) fn files(&self) -> Result<(Format, Vec<Source>), InputError> {
+        let mut found = Found::default();
+        match &self.kind {
+            Kind::File => {
+                let name = self.typed.file_name().unwrap_or(self.typed.as_os_str());
+                found.files.insert(name.to_string_lossy().into_owned(), self.typed.clone());
+            }
+            Kind::Folder => found.walk(&self.typed, "")?,
+            Kind::Glob { base, pattern } => found.matches(base, pattern)?,
+        }
+
+        let mut first: Option<(Format, String)> = None;
+        let mut sources = Vec::with_capacity(found.files.len());
+        for (name, path) in found.files {
+            let Some(format) = Format::of(&path) else {
+                return Err(InputError::UnknownFormat { file: name });
+            };
+            let (first_format, first_name) = first.get_or_insert_with(|| (format, name.clone()));
+            if *first_format != format {
+                return Err(InputError::MixedFormats { first: first_name.clone(), second: name });
+            }
+            sources.push(Source::new(path, name)?);
+        }
+        match first {
+            Some((format, _)) => Ok((format, sources)),
+            None => Err(InputError::NoFiles { location: self.typed() }),
+        }
+    }
+
+    /// Whether a file written into the folder `out` would belong to this input, now or in a later
+    /// run. `out` need not exist.
+    pub(super) fn would_find(&self, out: &Path) -> bool {
+        let out = resolved(out);
+        match &self.kind {
+            Kind::File => out == resolved(&self.typed),
+            Kind::Folder => out
+                .strip_prefix(resolved(&self.typed))
+                .is_ok_and(|below| !below.components().any(is_hidden)),
+            Kind::Glob { base, pattern } => out.strip_prefix(resolved(base)).is_ok_and(|below| {
+                let part = below.join("part-000001.parquet");
+                part.ancestors().any(|path| pattern.matches_path_with(path, MATCHING))
+            }),
+        }
+    }
+}
+
+/// Files by name, and the folders that were walked.
+#[derive(Default)]
+struct Found {
+    files: BTreeMap<String, PathBuf>,
+    walked: HashSet<PathBuf>,
+}
+
+impl Found {
+    /// Adds the files in `folder` and below; `name` is the folder's, with a `/` at its end.
+    fn walk(&mut self, folder: &Path, name: &str) -> Result<(), InputError> {
+        let io_error = |source| InputError::Io { file: folder.display().to_string(), source };
+        if !self.walked.insert(fs::canonicalize(folder).map_err(io_error)?) {
+            return Ok(());
+        }
+        let mut entries = fs::read_dir(folder)
+            .and_then(Iterator::collect::<io::Result<Vec<_>>>)
+            .map_err(io_error)?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let path = entry.path();
+            let entry_name = entry.file_name().to_string_lossy().into_owned();
+            if entry_name.starts_with(['.', '_']) {
+                continue;
+            }
+            if path.is_dir() {
+                self.walk(&path, &format!("{name}{entry_name}/"))?;
+            } else if Format::of(&path).is_some() {
+                self.files.insert(format!("{name}{entry_name}"), path);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what `pattern` matches below `base`: files, and the files in matching folders.
+    fn matches(&mut self, base: &Path, pattern: &Pattern) -> Result<(), InputError> {
+        let literal = Pattern::escape(&base.to_string_lossy());
+        let literal = if literal == "." { "" } else { &literal };
+        let whole = Path::new(literal).join(pattern.as_str());
+        let whole = whole.to_string_lossy();
+        let paths = glob::glob_with(&whole, MATCHING)
+            .map_err(|source| InputError::BadPattern { location: whole.to_string(), source })?;
+        // What the user spelled out with a leading `_` is wanted.
+        let takes_hidden = Path::new(pattern.as_str()).components().any(is_hidden);
+        for path in paths {
+            let path = path.map_err(|error| InputError::Io {
+                file: error.path().display().to_string(),
+                source: error.into(),
+            })?;
+            let below = path.strip_prefix(base).unwrap_or(&path);
+            if below.components().any(is_hidden) && !takes_hidden {
+                continue;
+            }
+            let name = slashed(below);
+            if path.is_dir() {
+                self.walk(&path, &format!("{name}/"))?;
+            } else if Format::of(&path).is_some() {
+                self.files.insert(name, path);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn has_wildcard(text: &str) -> bool {
+    text.contains(['*', '?', '['])
+}
+
+fn is_hidden(component: Component<'_>) -> bool {
+    matches!(component, Component::Normal(name) if name.to_string_lossy().starts_with(['.', '_']))
+}
+
+fn slashed(path: &Path) -> String {
+    let names: Vec<_> = path.iter().map(|name| name.to_string_lossy()).collect();
+    names.join("/")
+}
+
+/// The components before the first one with a wildcard (`.` if there are none), and the rest.
+fn split_glob(typed: &Path) -> (PathBuf, PathBuf) {
+    let is_plain =
+        |component: &Component<'_>| !has_wildcard(&component.as_os_str().to_string_lossy());
+    let base: PathBuf = typed.components().take_while(is_plain).collect();
+    let below = typed.components().skip_while(is_plain).collect();
+    if base.as_os_str().is_empty() { (PathBuf::from("."), below) } else { (base, below) }
+}
+
+/// `path` without links and dots, as far as it exists.
+fn resolved(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for ancestor in absolute.ancestors() {
+        if let Ok(real) = fs::canonicalize(ancestor) {
+            let rest = absolute.strip_prefix(ancestor).unwrap_or(Path::new(""));
+            return if rest.as_os_str().is_empty() { real } else { real.join(rest) };
+        }
+    }
+    absolute
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::TempDir;
+
+    #[expect(clippy::disallowed_methods, reason = "tests write their own inputs")]
+    fn folder_of(names: &[&str]) -> TempDir {
+        let folder = TempDir::new().unwrap();
+        for name in names {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        folder
+    }
+
+    fn names(location: &Path) -> Result<Vec<String>, InputError> {
+        let (_, sources) = Location::resolve(location)?.files()?;
+        Ok(sources.iter().map(|source| source.name().to_owned()).collect())
+    }
+
+    #[test]
+    fn a_folder_gives_its_files_in_name_order_without_hidden_ones() {
+        let folder = folder_of(&[
+            "b.csv",
+            "a/z.CSV",
+            "a.csv",
+            "notes.txt",
+            ".hidden.csv",
+            "_temporary.csv",
+            "_batchclass/c.csv",
+        ]);
+        assert_eq!(names(folder.path()).unwrap(), ["a.csv", "a/z.CSV", "b.csv"]);
+    }
+
+    #[test]
+    fn a_glob_gives_files_and_the_files_of_matching_folders() {
+        let folder = folder_of(&["y=1/a.pq", "y=2/b.pq", "c.pq", "x.csv", "_y=3/d.pq"]);
+        assert_eq!(names(&folder.path().join("y=*")).unwrap(), ["y=1/a.pq", "y=2/b.pq"]);
+        assert_eq!(
+            names(&folder.path().join("**/*.pq")).unwrap(),
+            ["c.pq", "y=1/a.pq", "y=2/b.pq"]
+        );
+        assert_eq!(names(&folder.path().join("_y=*/*.pq")).unwrap(), ["_y=3/d.pq"]);
+    }
+
+    #[test]
+    fn a_file_whose_name_looks_like_a_glob_is_that_file() {
+        let folder = folder_of(&["a[1].csv", "a1.csv"]);
+        assert_eq!(names(&folder.path().join("a[1].csv")).unwrap(), ["a[1].csv"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_loop_of_links_ends() {
+        let folder = folder_of(&["sub/a.csv"]);
+        std::os::unix::fs::symlink(folder.path(), folder.path().join("sub/up")).unwrap();
+        assert_eq!(names(folder.path()).unwrap(), ["sub/a.csv"]);
+        std::os::unix::fs::symlink("gone", folder.path().join("b.csv")).unwrap();
+        assert!(matches!(names(folder.path()), Err(InputError::Io { .. })));
+    }
+
+    #[test]
+    fn what_holds_nothing_or_two_formats_is_refused() {
+        let folder = folder_of(&["mixed/a.csv", "mixed/b.parquet", "empty/c.txt"]);
+        let refusal = |name: &str| names(&folder.path().join(name)).unwrap_err();
+        assert!(matches!(refusal("mixed"), InputError::MixedFormats { .. }));
+        assert!(matches!(refusal("empty"), InputError::NoFiles { .. }));
+        assert!(matches!(refusal("*.csv"), InputError::NoFiles { .. }));
+        assert!(matches!(refusal("empty/c.txt"), InputError::UnknownFormat { .. }));
+        assert!(matches!(refusal("gone"), InputError::NotFound { .. }));
+        assert!(matches!(refusal("a**"), InputError::BadPattern { .. }));
+    }
+
+    #[test]
+    fn an_output_whose_parts_would_be_found_is_inside() {
+        let folder = folder_of(&["in/a.parquet", "out/part-000001.parquet"]);
+        let inside = |location: &str, out: &str| {
+            let location = Location::resolve(&folder.path().join(location)).unwrap();
+            location.would_find(&folder.path().join(out))
+        };
+        assert!(inside("in", "in"));
+        assert!(inside("in", "in/new/out"));
+        assert!(inside("in", "out/../in"));
+        assert!(!inside("in", "out"));
+        assert!(!inside("in", "in/_out"));
+        assert!(inside("in/a.parquet", "in/a.parquet"));
+        assert!(!inside("in/a.parquet", "in"));
+        assert!(inside("in/*.parquet", "in"));
+        assert!(!inside("in/*.parquet", "in/out"));
+        assert!(inside("*", "new"));
+        assert!(inside("**/*.parquet", "in/new"));
+        assert!(!inside("in/a*.parquet", "in"));
+    }
+}

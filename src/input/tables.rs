@@ -1,0 +1,198 @@
+//! All files of an input as one sequence of rows, in name order.
+
+use std::collections::{HashSet, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+
+use super::csv_table::CsvTable;
+use super::location::Location;
+use super::parquet_table::ParquetTable;
+use super::source::Format;
+use super::table::{Batches, Columns, Table};
+use super::{InputError, InputFile};
+
+/// The files, with the columns that they share.
+#[derive(Debug)]
+pub(super) struct Tables {
+    tables: Vec<Table>,
+    schema: SchemaRef,
+}
+
+impl Tables {
+    /// Opens every file, and proves that all have the same columns.
+    pub(super) fn open(location: &Location) -> Result<Tables, InputError> {
+        let (format, sources) = location.files()?;
+        let open = |source| match format {
+            Format::Parquet => ParquetTable::open(source).map(Table::Parquet),
+            Format::Csv => CsvTable::open(source, b',').map(Table::Csv),
+            Format::Tsv => CsvTable::open(source, b'\t').map(Table::Csv),
+        };
+        let tables = sources.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let schema = shared_schema(&tables)?;
+        Ok(Tables { tables, schema })
+    }
+
+    /// Proves the rows of CSV files well-formed, and makes `id` a column of integers if all of its
+    /// values are. The footers of Parquet files say as much.
+    pub(super) fn survey(&mut self, id: Option<usize>) -> Result<(), InputError> {
+        let mut are_integers = id.is_some();
+        for table in &mut self.tables {
+            match table {
+                Table::Csv(csv) => are_integers &= csv.survey(id)?,
+                Table::Parquet(_) => return Ok(()),
+            }
+        }
+        if let Some(id) = id.filter(|_| are_integers) {
+            let mut fields = self.schema.fields().to_vec();
+            let field = fields[id].as_ref().clone().with_data_type(DataType::Int64);
+            fields[id] = Arc::new(field);
+            self.schema = Arc::new(Schema::new(fields));
+        }
+        Ok(())
+    }
+
+    pub(super) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Rows in all files.
+    pub(super) fn rows(&self) -> u64 {
+        self.tables.iter().map(Table::rows).sum()
+    }
+
+    /// About how many bytes all rows take in memory.
+    pub(super) fn bytes_in_memory(&self) -> u64 {
+        self.tables.iter().map(Table::bytes_in_memory).sum()
+    }
+
+    pub(super) fn describe(&self) -> Vec<InputFile> {
+        self.tables.iter().map(|table| table.source().describe()).collect()
+    }
+
+    /// Where a row stands, in words; `row` counts from 0 over all files.
+    pub(super) fn place_of(&self, mut row: u64) -> String {
+        for table in &self.tables {
+            if row < table.rows() {
+                return table.place_of(row);
+            }
+            row -= table.rows();
+        }
+        format!("row {} after the input's end", row + 1)
+    }
+
+    /// Reads the `wanted` rows, ascending and disjoint, counted over all files. A file is opened
+    /// when its first wanted row is due.
+    pub(super) fn read(self: &Arc<Self>, columns: Columns, wanted: Vec<Range<u64>>) -> TablesRows {
+        let mut wanted = wanted.into_iter().filter(|range| !range.is_empty()).peekable();
+        let mut due = VecDeque::new();
+        let mut first = 0;
+        for (at, table) in self.tables.iter().enumerate() {
+            let end = first + table.rows();
+            let mut in_table = Vec::new();
+            while let Some(range) = wanted.peek_mut().filter(|range| range.start < end) {
+                let stop = range.end.min(end);
+                in_table.push(range.start - first..stop - first);
+                range.start = stop;
+                if range.is_empty() {
+                    wanted.next();
+                }
+            }
+            if !in_table.is_empty() {
+                due.push_back((at, in_table));
+            }
+            first = end;
+        }
+        TablesRows { tables: Arc::clone(self), columns, due, current: None }
+    }
+
+    /// Reads every row.
+    pub(super) fn read_all(self: &Arc<Self>, columns: Columns) -> TablesRows {
+        self.read(columns, std::iter::once(0..self.rows()).collect())
+    }
+}
+
+/// Batches of the wanted rows, file after file.
+pub(super) struct TablesRows {
+    tables: Arc<Tables>,
+    columns: Columns,
+    due: VecDeque<(usize, Vec<Range<u64>>)>,
+    current: Option<Batches>,
+}
+
+impl Iterator for TablesRows {
+    type Item = Result<RecordBatch, InputError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(batch) = self.current.as_mut().and_then(Iterator::next) {
+                if batch.is_err() {
+                    self.due.clear();
+                    self.current = None;
+                }
+                return Some(batch);
+            }
+            let (at, wanted) = self.due.pop_front()?;
+            match self.tables.tables[at].read(&self.tables.schema, self.columns, wanted) {
+                Ok(batches) => self.current = Some(batches),
+                Err(error) => {
+                    self.due.clear();
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}
+
+/// The columns of all files: a column is nullable if it is in any of them. What a file says of
+/// itself besides (its metadata) is left out.
+fn shared_schema(tables: &[Table]) -> Result<SchemaRef, InputError> {
+    let mut shared: Vec<Field> = Vec::new();
+    let mut first_name = "";
+    for (at, table) in tables.iter().enumerate() {
+        let (name, fields) = (table.source().name(), table.schema().fields());
+        if at == 0 {
+            let mut names = HashSet::new();
+            if let Some(twice) = fields.iter().find(|field| !names.insert(field.name())) {
+                return Err(InputError::DuplicateColumn {
+                    file: name.to_owned(),
+                    column: twice.name().clone(),
+                });
+            }
+            first_name = name;
+            shared = fields.iter().map(|field| field.as_ref().clone()).collect();
+            continue;
+        }
+        for number in 0..shared.len().max(fields.len()) {
+            let (ours, theirs) = (shared.get_mut(number), fields.get(number));
+            match (ours, theirs) {
+                (Some(ours), Some(theirs)) if is_same(ours, theirs) => {
+                    ours.set_nullable(ours.is_nullable() || theirs.is_nullable());
+                }
+                (ours, theirs) => {
+                    return Err(InputError::SchemaDiffers {
+                        number: number + 1,
+                        first: first_name.to_owned(),
+                        first_column: in_words(ours.as_deref()),
+                        second: name.to_owned(),
+                        second_column: in_words(theirs.map(AsRef::as_ref)),
+                    });
+                }
+            }
+        }
+    }
+    Ok(Arc::new(Schema::new(shared)))
+}
+
+fn is_same(a: &Field, b: &Field) -> bool {
+    a.name() == b.name() && a.data_type() == b.data_type()
+}
+
+fn in_words(field: Option<&Field>) -> String {
+    match field {
+        Some(field) => format!("`{}` ({})", field.name(), field.data_type()),
+        None => "missing".to_owned(),
+    }
+}
