@@ -494,6 +494,29 @@ fn of_repeated_ids_the_first_in_the_input_is_kept_and_the_rest_counted() {
     }
 }
 
+#[test]
+fn the_first_of_many_equal_ids_is_kept_in_a_large_input() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("a.parquet");
+    // 7919 is prime to 100: the ids 0..100 come in one scattered order, over and over.
+    put_parquet(&path, &numbered((0..20_000).map(|at| at * 7919 % 100)), 3_000);
+    let input = OrderedInput::open(&keep_first(&path)).unwrap();
+    let (_, rows) = read(&input, &whole(&input));
+    assert_eq!(integer_ids(&rows), (0..100).collect::<Vec<_>>());
+    for row in rows {
+        let text = row.text.unwrap();
+        let (_, at) = text.rsplit_once(' ').unwrap();
+        assert!(at.parse::<u32>().unwrap() < 100, "{text}");
+    }
+}
+
+#[test]
+fn a_reader_can_move_to_another_thread() {
+    fn is_send<T: Send>() {}
+    is_send::<InputReader>();
+    is_send::<OrderedInput>();
+}
+
 // Broken inputs
 
 #[test]
@@ -583,5 +606,18 @@ fn a_file_that_changes_is_noticed_at_the_end_of_the_read_or_before() {
     assert!(!error.is_usage());
     assert!(chunks.next().is_none());
     let error = input.read(whole(&input)).unwrap().find_map(Result::err).unwrap();
+    assert!(matches!(error, InputError::Changed { .. }), "{error}");
+}
+
+#[test]
+fn a_file_that_is_overwritten_counts_as_changed_not_as_broken() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("a.parquet");
+    put_parquet(&path, &numbered(0..50_000), 10_000);
+    let input = OrderedInput::open(&spec(&path)).unwrap();
+    let mut chunks = input.read(whole(&input)).unwrap();
+    assert!(chunks.next().unwrap().is_ok());
+    put(&path, "overwritten");
+    let error = chunks.find_map(Result::err).unwrap();
     assert!(matches!(error, InputError::Changed { .. }), "{error}");
 }
