@@ -222,6 +222,11 @@ pub struct OutputSpec {
 impl OutputSpec {
     /// The name of the column that says why there is no label.
     pub fn reason_column(&self) -> String {
-        format!("{}_reason", self.label_column)
+        reason_column(&self.label_column)
     }
+}
+
+/// The name of the column that says why `label_column` is null.
+pub fn reason_column(label_column: &str) -> String {
+    format!("{label_column}_reason")
 }

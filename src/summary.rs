@@ -1,1 +1,0 @@
-//! Counts and accuracy over finished parts.
