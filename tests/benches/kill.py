@@ -1,0 +1,69 @@
+#!/usr/bin/env python3
+"""What kill -9 costs: ten kills at random moments in one job under a limit, then a clean finish.
+
+The output has to be that of a run that nobody disturbed, the limit has to hold across the restarts,
+and no row may be asked twice unless its request was open when the program died. Needs pyarrow.
+"""
+
+import random
+import time
+
+from bench import Checks, Client, Server, arguments, expect_exit, make_addresses, parsed, read_rows, say
+
+
+def main():
+    parser = arguments(__doc__, rows=20_000)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--tokens-per-minute", type=int, default=400_000)
+    parser.add_argument("--longest-life", type=float, default=8, help="seconds before a kill, at most; default: %(default)s")
+    given = parsed(parser)
+    source, config = make_addresses(given.folder, given.rows)
+    limit = ["--tokens-per-minute", given.tokens_per_minute]
+
+    with Server(given.binary) as server:
+        calm_out = given.folder / f"calm-{server.port}"
+        calm = Client(given.binary, source, calm_out, config, server.base_url, "--tokens-per-minute", 0).wait()
+        expect_exit(calm, 0)
+        say(f"undisturbed, without a limit: {calm.seconds:.1f} s")
+
+    dice = random.Random(given.seed)
+    with Server(given.binary, *limit, "--latency-ms", 400, "--ms-per-output-token", 6) as server:
+        out = given.folder / f"killed-{server.port}"
+
+        def start():
+            return Client(given.binary, source, out, config, server.base_url, *limit)
+
+        kills = 0
+        for _ in range(given.kills):
+            client = start()
+            life = dice.uniform(0.05, given.longest_life)
+            time.sleep(life)
+            if not client.is_running():
+                expect_exit(client.wait(), 0)
+                say("the job was done before its next kill; more rows or a lower limit would give it time")
+                break
+            client.kill()
+            kills += 1
+            stats = server.stats()
+            say(f"kill {kills} after {life:.1f} s: {stats['distinct_rows']} rows asked so far")
+        expect_exit(start().wait(), 0)
+        stats = server.stats()
+
+    checks = Checks()
+    calm_rows, calm_parts = read_rows(calm_out)
+    rows, parts = read_rows(out)
+    different = sum(rows.get(id) != outcome for id, outcome in calm_rows.items())
+    again, opened = stats["rows_asked_again"], stats["rows_open_at_disconnect"]
+    checks.claim("the job was killed", kills > 0, f"{kills} times")
+    checks.claim("the parts are those of an undisturbed run", parts == calm_parts, f"{len(parts)} and {len(calm_parts)} parts")
+    checks.claim("so are the rows", not different and len(rows) == len(calm_rows), f"{different} of {len(rows)} differ")
+    checks.claim("every row stands once", len(rows) == given.rows, f"{len(rows)} of {given.rows}")
+    checks.claim("only rows of requests open at a kill were asked twice", again <= opened, f"{again} asked again, {opened} open")
+    checks.claim("the limit held across restarts", stats["rate_limited"] == 0, f"{stats['rate_limited']} answered 429")
+    print(f"rows answered again: {stats['rows_answered_again']}")
+    checks.exit()
+
+
+if __name__ == "__main__":
+    main()
