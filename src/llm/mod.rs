@@ -3,4 +3,10 @@
 pub mod dialect;
 pub mod output_budget;
 pub mod price;
+pub mod codes;
+pub mod keys;
+pub mod one_line;
+pub mod prompt;
 pub mod provider;
+pub mod schema;
+pub mod token_counter;
