@@ -8,5 +8,7 @@ pub mod keys;
 pub mod one_line;
 pub mod prompt;
 pub mod provider;
+pub mod reply_matcher;
+pub mod reply_reader;
 pub mod schema;
 pub mod token_counter;

@@ -460,6 +460,92 @@ mod tests {
         assert_eq!(prompt.row_tokens_at_most(&id, "1 High Street", less), None);
     }
 
+    #[test]
+    fn the_wire_format_page_is_true() {
+        const PAGE: &str = include_str!("../../docs/wire-format.md");
+        let counters = BOTH.map(TokenCounter::for_vocabulary);
+        let prompts = |labels: usize| {
+            counters.map(|counter| {
+                let codebook = codes::assign(drafts(labels), None, &counter).unwrap();
+                Prompt::new("", codebook, counter, KeySource::Random)
+            })
+        };
+        let says = |what: &str, numbers: [String; 2]| {
+            let line = format!("| {what} | {} | {} |\n", numbers[0], numbers[1]);
+            assert!(PAGE.contains(&line), "the page does not say {line}");
+        };
+        let per_row = |tokens: Tokens| format!("{:.1}", f64::from(tokens.0) / 50.0);
+
+        let texts = [
+            "Flat 3, 17 Mill Lane, Leeds",
+            "1 High Street, London",
+            "9 Church Road, Ashby",
+            "Unit 5, Dock Road, Liverpool",
+            "22B Baker Street, London NW1 6XE",
+        ]
+        .repeat(10);
+        let seven = prompts(7);
+        says(
+            "key, tab and line end, per row, beyond the text alone",
+            seven.each_ref().map(|prompt| {
+                let line = |text: &&str| prompt.row_tokens(&RowId::Integer(1), text);
+                let alone: Tokens = texts.iter().map(|text| prompt.counter().count(text)).sum();
+                per_row(texts.iter().map(line).sum::<Tokens>().saturating_sub(alone))
+            }),
+        );
+        for (name, form) in ["array", "object", "lines"].into_iter().zip(FORMS) {
+            let reply = seven.each_ref().map(|prompt| per_row(prompt.answer_tokens(form, 50)));
+            says(&format!("reply `{name}`, per row"), reply);
+        }
+        let essay: Vec<String> =
+            keys(50).iter().map(|key| format!("{{\"id\":{key},\"c\":\"B\"}}")).collect();
+        let essay = format!("[{}]", essay.join(","));
+        says(
+            "reply `[{\"id\":417,\"c\":\"B\"},...]`, per row",
+            counters.map(|counter| per_row(counter.count(&essay))),
+        );
+        for (what, form) in [
+            ("schema `array` with pattern, per row", AnswerForm::Array),
+            ("schema `object`, per row", AnswerForm::Object),
+        ] {
+            let schema = |prompt: &Prompt| per_row(prompt.schema_tokens(form, &keys(50), true));
+            says(what, seven.each_ref().map(schema));
+        }
+        for labels in [7, 77, 300] {
+            let pattern = prompts(labels).map(|prompt| prompt.pattern_tokens().to_string());
+            says(&format!("pattern of {labels} labels, per call"), pattern);
+        }
+
+        let labels = vec![
+            LabelDraft {
+                name: "Prime City Professionals".into(),
+                description: "affluent city flats.".into(),
+                examples: vec!["1 High Street, London".into()],
+                ..LabelDraft::default()
+            },
+            LabelDraft { name: "Rural Fringe".into(), ..LabelDraft::default() },
+        ];
+        let codebook = codes::assign(labels, None, &counters[0]).unwrap();
+        let instructions = "You classify UK postal addresses by the kind of neighbourhood.";
+        let prompt = Prompt::new(instructions, codebook, counters[0], KeySource::Random);
+        let rows = [
+            (Key("417".into()), "The Old Rectory, Church Road, Ashby"),
+            (Key("902".into()), "Flat 3, 17 Mill Lane, Leeds"),
+        ];
+        let schema = prompt.schema(AnswerForm::Array, &keys(2), true).unwrap();
+        for block in [
+            format!("```\n{}\n```", prompt.system(AnswerForm::Array)),
+            format!("```\n{}```", prompt.user_message(&rows)),
+            format!("```json\n{schema}\n```"),
+        ] {
+            assert!(PAGE.contains(&block), "the page does not show\n{block}");
+        }
+        assert_eq!(
+            CHAT_FRAMING,
+            Tokens(6) + counters[0].count("system") + counters[0].count("user") + Tokens(3)
+        );
+    }
+
     /// Texts that begin and end in what tokenizers join: spaces, digits, punctuation, marks.
     fn hostile() -> impl Strategy<Value = String> {
         let bit = prop_oneof![
