@@ -1,0 +1,138 @@
+//! A system message that was read once and the scorer that was fitted on its labels.
+//!
+//! A job sends the same system message in every call, so fitting is paid once.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use super::lexical_scorer::{LabelText, LexicalScorer, Scratch};
+use super::prompt_reader::ReadPrompt;
+
+/// A read prompt with its scorer.
+#[derive(Debug)]
+pub struct FittedPrompt {
+    system: Box<str>,
+    system_tokens: OnceLock<u32>,
+    prompt: ReadPrompt,
+    scorer: OnceLock<LexicalScorer>,
+}
+
+impl FittedPrompt {
+    /// Reads a system message; `None` if it holds no label block.
+    pub fn new(system: &str) -> Option<FittedPrompt> {
+        let prompt = ReadPrompt::parse(system)?;
+        Some(FittedPrompt {
+            system: system.into(),
+            system_tokens: OnceLock::new(),
+            prompt,
+            scorer: OnceLock::new(),
+        })
+    }
+
+    /// What the system message says.
+    pub fn prompt(&self) -> &ReadPrompt {
+        &self.prompt
+    }
+
+    /// The tokens of the system message's text, counted at the first call.
+    pub fn system_tokens(&self) -> u32 {
+        *self.system_tokens.get_or_init(|| count_tokens(&self.system))
+    }
+
+    /// The scorer, fitted at the first call.
+    pub fn scorer(&self) -> &LexicalScorer {
+        self.scorer.get_or_init(|| {
+            let labels: Vec<LabelText<'_>> = self
+                .prompt
+                .labels
+                .iter()
+                .map(|label| LabelText {
+                    name: &label.name,
+                    description: &label.description,
+                    examples: label.examples.iter().map(String::as_str).collect(),
+                })
+                .collect();
+            LexicalScorer::new(&labels)
+        })
+    }
+
+    /// The code that answers `text`: the best label's, or the decline code, if there is one and
+    /// the text has nothing in common with any label. `scratch` comes from this prompt's scorer.
+    pub fn code_for(&self, text: &str, scratch: &mut Scratch) -> &str {
+        let best = self.scorer().best(text, scratch);
+        match &self.prompt.unsure_code {
+            Some(unsure) if best.score == 0.0 => unsure,
+            _ => &self.prompt.labels[best.label].code,
+        }
+    }
+}
+
+/// The prompts that were read last; see [`PromptCache::get`].
+#[derive(Debug, Default)]
+pub struct PromptCache {
+    recent: Mutex<VecDeque<Arc<FittedPrompt>>>,
+}
+
+/// A job has one system message for each form of the answer; a few jobs may share a server.
+const REMEMBERED: usize = 8;
+
+impl PromptCache {
+    /// The fitted prompt of a system message; `None` if it holds no label block.
+    pub fn get(&self, system: &str) -> Option<Arc<FittedPrompt>> {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = recent.iter().find(|known| *known.system == *system) {
+            return Some(Arc::clone(known));
+        }
+        let fitted = Arc::new(FittedPrompt::new(system)?);
+        recent.truncate(REMEMBERED - 1);
+        recent.push_front(Arc::clone(&fitted));
+        Some(fitted)
+    }
+}
+
+/// The tokens of `text` in the `o200k` vocabulary.
+pub fn count_tokens(text: &str) -> u32 {
+    let count = tiktoken_rs::o200k_base_singleton().count_ordinary(text);
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// What the chat format adds to the texts of a system and a user message: their roles, their
+/// delimiters and the opening of the reply.
+pub const FRAMING_TOKENS: u32 = 11;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SYSTEM: &str =
+        "Labels, one per line (CODE = name):\nA = card arrival\nB = exchange rate\n\nAnswer.";
+
+    #[test]
+    fn the_best_labels_code_answers() {
+        let fitted = FittedPrompt::new(SYSTEM).unwrap();
+        let mut scratch = fitted.scorer().scratch();
+        assert_eq!(fitted.code_for("my card did not arrive", &mut scratch), "A");
+        assert_eq!(fitted.code_for("what rate", &mut scratch), "B");
+    }
+
+    #[test]
+    fn a_text_like_no_label_is_declined_where_that_is_allowed() {
+        let system = format!("{SYSTEM}\nIf no label can be decided for a row, answer U for it.");
+        for (system, code) in [(SYSTEM, "A"), (&system, "U")] {
+            let fitted = FittedPrompt::new(system).unwrap();
+            assert_eq!(fitted.code_for("12345", &mut fitted.scorer().scratch()), code);
+        }
+    }
+
+    #[test]
+    fn a_system_message_is_read_once_and_few_are_kept() {
+        let cache = PromptCache::default();
+        let first = cache.get(SYSTEM).unwrap();
+        assert!(Arc::ptr_eq(&first, &cache.get(SYSTEM).unwrap()));
+        for number in 0..REMEMBERED {
+            cache.get(&format!("{number}\n{SYSTEM}")).unwrap();
+        }
+        assert!(!Arc::ptr_eq(&first, &cache.get(SYSTEM).unwrap()));
+        assert!(cache.get("no labels").is_none());
+    }
+}
