@@ -2,7 +2,7 @@
 //!
 //! A job sends the same system message in every call, so fitting is paid once.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::lexical_scorer::{LabelText, LexicalScorer, Scratch};
@@ -15,6 +15,7 @@ pub struct FittedPrompt {
     system_tokens: OnceLock<u32>,
     prompt: ReadPrompt,
     scorer: OnceLock<LexicalScorer>,
+    codes_by_name: OnceLock<HashMap<String, usize>>,
 }
 
 impl FittedPrompt {
@@ -26,7 +27,13 @@ impl FittedPrompt {
             system_tokens: OnceLock::new(),
             prompt,
             scorer: OnceLock::new(),
+            codes_by_name: OnceLock::new(),
         })
+    }
+
+    /// The system message as it came.
+    pub fn system(&self) -> &str {
+        &self.system
     }
 
     /// What the system message says.
@@ -54,6 +61,16 @@ impl FittedPrompt {
                 .collect();
             LexicalScorer::new(&labels)
         })
+    }
+
+    /// The code of the label with this name, spaces and case aside; `None` if there is none.
+    pub fn code_of_name(&self, name: &str) -> Option<&str> {
+        let fold = |name: &str| name.trim().to_lowercase();
+        let by_name = self.codes_by_name.get_or_init(|| {
+            let labels = self.prompt.labels.iter().enumerate();
+            labels.map(|(at, label)| (fold(&label.name), at)).collect()
+        });
+        by_name.get(&fold(name)).map(|&at| self.prompt.labels[at].code.as_str())
     }
 
     /// The code that answers `text`: the best label's, or the decline code, if there is one and
@@ -113,6 +130,13 @@ mod tests {
         let mut scratch = fitted.scorer().scratch();
         assert_eq!(fitted.code_for("my card did not arrive", &mut scratch), "A");
         assert_eq!(fitted.code_for("what rate", &mut scratch), "B");
+    }
+
+    #[test]
+    fn names_lead_to_codes_whatever_their_case() {
+        let fitted = FittedPrompt::new(SYSTEM).unwrap();
+        assert_eq!(fitted.code_of_name(" Exchange Rate"), Some("B"));
+        assert_eq!(fitted.code_of_name("exchange"), None);
     }
 
     #[test]

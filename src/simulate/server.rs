@@ -1,0 +1,395 @@
+//! Decides what becomes of each request, then acts it out: waits, answers, breaks off or hangs.
+//!
+//! A request is charged as of the moment when its head arrived, before any latency. One that is
+//! admitted ends exactly once; if its future is dropped first, the client has left.
+
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use futures::{StreamExt, stream};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::json;
+use tokio::sync::watch;
+
+use super::answers::{Answers, AskedRow};
+use super::meter::Meter;
+use super::reply::{Fate, compose};
+use super::settings::{Admission, Refusal, Settings};
+use super::tally::{Charge, Ending, Stats, Tally};
+use super::window::Overrun;
+use super::wire::{Said, WireError, WireRequest, completion, rate_headers};
+use crate::domain::Moment;
+use crate::domain::clock::{Clock, SystemClock};
+use crate::llm::fitted_prompt::PromptCache;
+use crate::llm::prompt_reader::read_rows;
+use crate::llm::provider::ResponseFormat;
+
+/// The longest request body, bytes.
+const MOST_BODY: usize = 64 << 20;
+/// What an injected 429 asks the client to wait, seconds.
+const INJECTED_RETRY_AFTER: u64 = 1;
+/// What a model says that refuses; only its length matters.
+const REFUSAL_TEXT: &str = "I'm sorry, but I can't assist with that.";
+/// How long half a body has to reach the client before the connection breaks.
+const HALF_BODY_PAUSE: Duration = Duration::from_millis(20);
+
+/// The state that all requests share.
+pub(super) struct Server {
+    settings: Settings,
+    meter: Meter,
+    answers: Answers,
+    prompts: PromptCache,
+    clock: SystemClock,
+    tally: Mutex<Tally>,
+    arrivals: AtomicU64,
+    closing: watch::Receiver<bool>,
+}
+
+/// What becomes of a request.
+enum Decision {
+    /// It is answered at once and was not admitted.
+    AtOnce(Response),
+    /// It was admitted.
+    Act(Box<Act>),
+}
+
+/// How an admitted request goes on.
+struct Act {
+    open: OpenRequest,
+    fate: Fate,
+    wait: Duration,
+    status: StatusCode,
+    body: Bytes,
+    ending: Ending,
+    headers: Headers,
+}
+
+type Headers = Vec<(HeaderName, HeaderValue)>;
+
+/// The server's routes.
+pub(super) fn router(server: Arc<Server>) -> Router {
+    Router::new()
+        .route("/v1/chat/completions", post(chat))
+        .route("/v1/models", get(models))
+        .route("/stats", get(stats))
+        .route("/stats/reset", post(reset))
+        .fallback(|| async { error_response(&WireError::not_found()) })
+        .with_state(server)
+}
+
+async fn models() -> Response {
+    let model =
+        json!({ "id": "simulated", "object": "model", "created": 0, "owned_by": "batchclass" });
+    Json(json!({ "object": "list", "data": [model] })).into_response()
+}
+
+async fn stats(State(server): State<Arc<Server>>) -> Json<Stats> {
+    Json(server.tally().stats())
+}
+
+async fn reset(State(server): State<Arc<Server>>) -> StatusCode {
+    server.tally().reset();
+    StatusCode::NO_CONTENT
+}
+
+async fn chat(State(server): State<Arc<Server>>, request: Request) -> Response {
+    let arrived = server.clock.now();
+    let Ok(body) = to_bytes(request.into_body(), MOST_BODY).await else {
+        return server.bad_request(arrived, &WireError::bad_request("unreadable body".to_owned()));
+    };
+    match server.decide(&body, arrived) {
+        Decision::AtOnce(response) => response,
+        Decision::Act(act) => act.perform().await,
+    }
+}
+
+impl Server {
+    pub(super) fn new(
+        settings: Settings,
+        answers: Answers,
+        closing: watch::Receiver<bool>,
+    ) -> Server {
+        Server {
+            meter: Meter::new(&settings),
+            answers,
+            prompts: PromptCache::default(),
+            clock: SystemClock::start(),
+            tally: Mutex::new(Tally::new(
+                settings.tokens_per_minute,
+                settings.requests_per_minute,
+                settings.charge_rejected,
+            )),
+            arrivals: AtomicU64::new(0),
+            closing,
+            settings,
+        }
+    }
+
+    pub(super) fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bad_request(&self, arrived: Moment, error: &WireError) -> Response {
+        let mut tally = self.tally();
+        let now = tally.arrive(arrived, self.clock.wall());
+        tally.count_bad_request();
+        let (tokens, requests) = tally.left(now);
+        drop(tally);
+        with_headers(error_response(error), rate_headers(tokens, requests).collect())
+    }
+
+    fn decide(self: &Arc<Self>, body: &[u8], arrived: Moment) -> Decision {
+        let number = self.arrivals.fetch_add(1, Ordering::Relaxed);
+        let mut random = ChaCha8Rng::seed_from_u64(self.settings.seed);
+        random.set_stream(number);
+        let fate = Fate::draw(&self.settings.faults, &mut random);
+        let jitter = random.random_range(-1.0..=1.0) * self.settings.jitter_percent / 100.0;
+
+        let refuse = |error: WireError| Decision::AtOnce(self.bad_request(arrived, &error));
+        let mut request: WireRequest = match serde_json::from_slice(body) {
+            Ok(request) => request,
+            Err(error) => {
+                return refuse(WireError::bad_request(format!(
+                    "could not parse the body: {error}"
+                )));
+            }
+        };
+        if let Some(error) = request.refused(&self.settings.refuse_parameters) {
+            return refuse(error);
+        }
+        let Some(fitted) = self.prompts.get(request.system()) else {
+            return refuse(WireError::bad_request(
+                "the system message holds no labels in batchclass's form".to_owned(),
+            ));
+        };
+        let format = request.take_format();
+        let schema = match &format {
+            ResponseFormat::Schema(schema) => Some(schema.to_string()),
+            ResponseFormat::JsonObject | ResponseFormat::Text => None,
+        };
+        let rows: Vec<AskedRow<'_>> = read_rows(request.user())
+            .into_iter()
+            .map(|(key, text)| AskedRow { key, text, hash: hash_of(text) })
+            .collect();
+        let most = request.most_tokens();
+        let is_marked = self
+            .settings
+            .refuse_marker
+            .as_ref()
+            .is_some_and(|marker| rows.iter().any(|row| row.text.contains(marker.as_str())));
+
+        let content;
+        let answered;
+        let (said, visible) = if is_marked {
+            answered = Vec::new();
+            (Said::Filtered, self.meter.fit("", Some(0), None))
+        } else if fate.is_refused {
+            answered = Vec::new();
+            (Said::Refusal, self.meter.fit(REFUSAL_TEXT, most, None))
+        } else {
+            let codes = self.answers.codes(&fitted, &rows);
+            let prompt = fitted.prompt();
+            let all_codes: Vec<&str> = prompt
+                .labels
+                .iter()
+                .map(|label| label.code.as_str())
+                .chain(prompt.unsure_code.as_deref())
+                .collect();
+            let form = prompt.form_for(&format);
+            let faults = &self.settings.faults;
+            let composed = compose(form, &rows, &codes, &all_codes, faults, fate, &mut random);
+            let kept_share = fate.is_cut.then(|| random.random_range(0.0..1.0));
+            let visible = self.meter.fit(&composed.content, most, kept_share);
+            answered = composed.answered_within(visible.bytes);
+            content = composed.content;
+            let text = &content[..visible.bytes];
+            (if visible.is_cut { Said::Cut(text) } else { Said::Whole(text) }, visible)
+        };
+
+        let prompt = self.meter.prompt(&fitted, request.user(), schema.as_deref());
+        let usage = self.meter.usage(prompt, &visible);
+        let asked: Vec<u64> = rows.iter().map(|row| row.hash).collect();
+        let reserved = match self.settings.admission {
+            Admission::Usage => visible.completion,
+            Admission::MaxTokens => most.unwrap_or(visible.completion),
+        };
+        let charge = Charge {
+            prompt: u64::from(prompt),
+            completion: u64::from(visible.completion),
+            tokens: u64::from(prompt) + u64::from(reserved),
+            rows: &asked,
+        };
+        let wall = self.clock.wall();
+        let mut tally = self.tally();
+        let now = tally.arrive(arrived, wall);
+        let admitted = if fate.is_throttled {
+            tally.inject_429(&charge, now);
+            Err(Overrun::Until(Duration::from_secs(INJECTED_RETRY_AFTER)))
+        } else {
+            tally.admit(&charge, now)
+        };
+        let (tokens_left, requests_left) = tally.left(now);
+        if admitted.is_ok() && fate.hangs {
+            tally.count_hang();
+        }
+        drop(tally);
+        let mut headers: Headers = rate_headers(tokens_left, requests_left).collect();
+        if let Err(overrun) = admitted {
+            if let Overrun::Until(wait) = overrun {
+                headers.push((header::RETRY_AFTER, whole_seconds(wait).into()));
+            }
+            let error = too_fast(&request.model, overrun, charge.tokens);
+            return Decision::AtOnce(with_headers(error_response(&error), headers));
+        }
+
+        let open = OpenRequest { server: Arc::clone(self), asked, answered, is_over: false };
+        let wait = self.settings.latency_ms as f64
+            + self.settings.ms_per_output_token * f64::from(visible.completion);
+        let wait = Duration::from_secs_f64((wait * (1.0 + jitter) / 1000.0).max(0.0));
+        let is_bad = is_marked && self.settings.refusal == Refusal::Status;
+        let (status, body) = if is_bad {
+            (StatusCode::BAD_REQUEST, WireError::content_policy().to_json())
+        } else {
+            let body = completion(number, wall.0 / 1000, &request.model, said, &usage);
+            (StatusCode::OK, body)
+        };
+        let ending = match said {
+            Said::Whole(_) | Said::Cut(_) => Ending::Answered,
+            Said::Refusal | Said::Filtered => Ending::Refused,
+        };
+        let body = Bytes::from(body.to_string());
+        Decision::Act(Box::new(Act { open, fate, wait, status, body, ending, headers }))
+    }
+
+    /// Waits until the server is to end.
+    async fn closed(&self) {
+        // An error means that whoever runs the server is gone, which ends it too.
+        let _ = self.closing.clone().wait_for(|is_closing| *is_closing).await;
+    }
+}
+
+impl Act {
+    async fn perform(self: Box<Self>) -> Response {
+        let Act { open, fate, wait, status, body, ending, mut headers } = *self;
+        let server = Arc::clone(&open.server);
+        let is_closing = if fate.hangs {
+            server.closed().await;
+            true
+        } else if wait.is_zero() {
+            false
+        } else {
+            tokio::select! {
+                () = server.closed() => true,
+                () = tokio::time::sleep(wait) => false,
+            }
+        };
+        if is_closing {
+            open.end(Ending::Closed);
+            return error_response(&WireError::shutting_down());
+        }
+        if fate.fails {
+            open.end(Ending::Failed);
+            return with_headers(error_response(&WireError::server_error()), headers);
+        }
+        headers.push((header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
+        headers.push((header::CONTENT_LENGTH, body.len().into()));
+        let body = if fate.is_reset {
+            open.end(Ending::Reset);
+            broken_body(body)
+        } else {
+            // Ended only when the connection takes the body, so that a client that left before is
+            // told from one that was answered.
+            Body::from_stream(stream::once(async move {
+                open.end(ending);
+                Ok::<_, Infallible>(body)
+            }))
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        with_headers(response, headers)
+    }
+}
+
+/// Half of `body`, then a broken connection.
+fn broken_body(body: Bytes) -> Body {
+    let half = body.slice(..body.len() / 2);
+    Body::from_stream(stream::iter([Some(half), None]).then(|part| async move {
+        match part {
+            Some(half) => Ok(half),
+            None => {
+                tokio::time::sleep(HALF_BODY_PAUSE).await;
+                Err(std::io::Error::other("broken off as told"))
+            }
+        }
+    }))
+}
+
+/// An admitted request that has not ended.
+struct OpenRequest {
+    server: Arc<Server>,
+    asked: Vec<u64>,
+    answered: Vec<u64>,
+    is_over: bool,
+}
+
+impl OpenRequest {
+    fn end(mut self, ending: Ending) {
+        self.close(ending);
+    }
+
+    fn close(&mut self, ending: Ending) {
+        if !self.is_over {
+            self.is_over = true;
+            self.server.tally().end(ending, &self.asked, &self.answered);
+        }
+    }
+}
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        self.close(Ending::Disconnected);
+    }
+}
+
+fn too_fast(model: &str, overrun: Overrun, requested: u64) -> WireError {
+    WireError::rate_limited(match overrun {
+        Overrun::Until(wait) => {
+            format!("Rate limit reached for {model}. Please try again in {}s.", whole_seconds(wait))
+        }
+        Overrun::Never => format!(
+            "Request too large for {model}: {requested} tokens requested, more than the limit of a \
+             minute."
+        ),
+    })
+}
+
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
+fn error_response(error: &WireError) -> Response {
+    let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (status, Json(error.to_json())).into_response()
+}
+
+fn with_headers(mut response: Response, headers: Headers) -> Response {
+    response.headers_mut().extend(headers);
+    response
+}
+
+/// The name of a row's text in the tally: fixed keys, so that it is the same in every run.
+fn hash_of(text: &str) -> u64 {
+    use std::hash::{DefaultHasher, Hasher};
+    let mut hasher = DefaultHasher::new();
+    hasher.write(text.as_bytes());
+    hasher.finish()
+}

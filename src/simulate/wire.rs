@@ -1,0 +1,457 @@
+//! The chat completions protocol, as far as this server speaks it: requests in, replies, errors
+//! and rate headers out.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{HeaderName, HeaderValue};
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::settings::RefusedParameter;
+use super::tally::Left;
+use crate::domain::Usage;
+use crate::llm::provider::ResponseFormat;
+
+/// A request's body. Unknown fields are ignored.
+#[derive(Debug, Deserialize)]
+pub(super) struct WireRequest {
+    /// The model that is asked for; any name is taken.
+    #[serde(default)]
+    pub(super) model: String,
+    /// The messages.
+    pub(super) messages: Vec<Message>,
+    /// How the reply's form is enforced.
+    pub(super) response_format: Option<WireFormat>,
+    /// Most tokens of the reply.
+    pub(super) max_completion_tokens: Option<u32>,
+    /// The older name of the same.
+    pub(super) max_tokens: Option<u32>,
+    temperature: Option<IgnoredAny>,
+    reasoning_effort: Option<IgnoredAny>,
+    #[serde(default)]
+    stream: bool,
+}
+
+/// One message.
+#[derive(Debug, Deserialize)]
+pub(super) struct Message {
+    /// Who speaks: `system`, `developer`, `user` or `assistant`.
+    pub(super) role: String,
+    /// What is said: a text, or a list of parts whose texts are joined.
+    #[serde(deserialize_with = "joined_text")]
+    pub(super) content: String,
+}
+
+/// `response_format`.
+#[derive(Debug, Deserialize)]
+pub(super) struct WireFormat {
+    /// `json_schema`, `json_object` or `text`.
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    /// The schema and its name.
+    pub(super) json_schema: Option<WireSchema>,
+}
+
+/// `response_format.json_schema`.
+#[derive(Debug, Deserialize)]
+pub(super) struct WireSchema {
+    /// The schema itself.
+    pub(super) schema: Option<Value>,
+}
+
+fn joined_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    #[derive(Deserialize)]
+    struct Part {
+        #[serde(default)]
+        text: String,
+    }
+    struct TextOrParts;
+    impl<'de> Visitor<'de> for TextOrParts {
+        type Value = String;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text or a list of parts")
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<String, E> {
+            Ok(text.to_owned())
+        }
+
+        fn visit_string<E>(self, text: String) -> Result<String, E> {
+            Ok(text)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<String, A::Error> {
+            let mut text = String::new();
+            while let Some(part) = parts.next_element::<Part>()? {
+                text.push_str(&part.text);
+            }
+            Ok(text)
+        }
+    }
+    deserializer.deserialize_any(TextOrParts)
+}
+
+impl WireRequest {
+    /// The text of the first system message; empty if there is none.
+    pub(super) fn system(&self) -> &str {
+        let mut said =
+            self.messages.iter().filter(|it| it.role == "system" || it.role == "developer");
+        said.next().map_or("", |message| &message.content)
+    }
+
+    /// The text of the last user message; empty if there is none.
+    pub(super) fn user(&self) -> &str {
+        let mut said = self.messages.iter().rev().filter(|it| it.role == "user");
+        said.next().map_or("", |message| &message.content)
+    }
+
+    /// Most tokens of the reply, by either name.
+    pub(super) fn most_tokens(&self) -> Option<u32> {
+        self.max_completion_tokens.or(self.max_tokens)
+    }
+
+    /// How the reply's form is enforced, without the schema's wrapping.
+    pub(super) fn take_format(&mut self) -> ResponseFormat {
+        let Some(format) = self.response_format.take() else { return ResponseFormat::Text };
+        let schema = format.json_schema.and_then(|wrapped| wrapped.schema);
+        match (format.kind.as_str(), schema) {
+            ("json_schema", Some(schema)) => ResponseFormat::Schema(Arc::new(schema)),
+            ("json_schema" | "json_object", _) => ResponseFormat::JsonObject,
+            _ => ResponseFormat::Text,
+        }
+    }
+
+    /// The error for the first parameter of this request that can't be taken.
+    pub(super) fn refused(&self, refused: &[RefusedParameter]) -> Option<WireError> {
+        if self.stream {
+            return Some(WireError::unsupported("stream", "is not supported by this server."));
+        }
+        refused.iter().find_map(|&parameter| self.refused_by(parameter))
+    }
+
+    fn refused_by(&self, parameter: RefusedParameter) -> Option<WireError> {
+        let format = self.response_format.as_ref().filter(|format| format.kind != "text");
+        let is_schema = format.is_some_and(|format| format.kind == "json_schema");
+        match parameter {
+            RefusedParameter::ResponseFormat => format.map(|format| WireError {
+                param: Some("response_format"),
+                ..WireError::bad_request(format!(
+                    "Invalid parameter: 'response_format' of type '{}' is not supported with this \
+                     model.",
+                    format.kind
+                ))
+            }),
+            RefusedParameter::JsonSchema => is_schema.then(|| WireError {
+                param: Some("response_format"),
+                ..WireError::bad_request(
+                    "Invalid parameter: 'response_format' of type 'json_schema' is not supported \
+                     with this model."
+                        .to_owned(),
+                )
+            }),
+            RefusedParameter::Pattern => {
+                let schema = format?.json_schema.as_ref()?.schema.as_ref()?;
+                holds_pattern(schema).then(|| WireError {
+                    param: Some("response_format"),
+                    ..WireError::bad_request(
+                        "Invalid schema for response_format: 'pattern' is not permitted."
+                            .to_owned(),
+                    )
+                })
+            }
+            RefusedParameter::Temperature => self.temperature.map(|_| WireError {
+                code: Some("unsupported_value"),
+                ..WireError::unsupported(
+                    "temperature",
+                    "does not support this value with this model. Only the default (1) value is \
+                     supported.",
+                )
+            }),
+            RefusedParameter::ReasoningEffort => self.reasoning_effort.map(|_| {
+                WireError::unsupported("reasoning_effort", "is not supported with this model.")
+            }),
+            RefusedParameter::MaxCompletionTokens => self.max_completion_tokens.map(|_| {
+                WireError::unsupported(
+                    "max_completion_tokens",
+                    "is not supported with this model. Use 'max_tokens' instead.",
+                )
+            }),
+        }
+    }
+}
+
+/// Whether a schema uses the keyword `pattern` with a text.
+fn holds_pattern(schema: &Value) -> bool {
+    match schema {
+        Value::Object(members) => members
+            .iter()
+            .any(|(name, value)| (name == "pattern" && value.is_string()) || holds_pattern(value)),
+        Value::Array(items) => items.iter().any(holds_pattern),
+        _ => false,
+    }
+}
+
+/// An error as the service words it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct WireError {
+    /// The HTTP status.
+    #[serde(skip)]
+    pub(super) status: u16,
+    /// What went wrong, in words.
+    pub(super) message: String,
+    /// `invalid_request_error`, `server_error`, `tokens`, `requests`.
+    #[serde(rename = "type")]
+    pub(super) kind: &'static str,
+    /// The parameter that is to blame.
+    pub(super) param: Option<&'static str>,
+    /// A word for programs.
+    pub(super) code: Option<&'static str>,
+}
+
+impl WireError {
+    /// HTTP 400.
+    pub(super) fn bad_request(message: String) -> WireError {
+        let kind = "invalid_request_error";
+        WireError { status: 400, message, kind, param: None, code: None }
+    }
+
+    fn unsupported(param: &'static str, rest: &str) -> WireError {
+        WireError {
+            param: Some(param),
+            code: Some("unsupported_parameter"),
+            ..WireError::bad_request(format!("Unsupported parameter: '{param}' {rest}"))
+        }
+    }
+
+    /// HTTP 400 for what a row says.
+    pub(super) fn content_policy() -> WireError {
+        WireError {
+            code: Some("content_policy_violation"),
+            ..WireError::bad_request(
+                "Your request was rejected as a result of our safety system.".to_owned(),
+            )
+        }
+    }
+
+    /// HTTP 500.
+    pub(super) fn server_error() -> WireError {
+        WireError {
+            status: 500,
+            kind: "server_error",
+            ..WireError::bad_request(
+                "The server had an error while processing your request. Sorry about that!"
+                    .to_owned(),
+            )
+        }
+    }
+
+    /// HTTP 503, for requests that are open when the server ends.
+    pub(super) fn shutting_down() -> WireError {
+        WireError {
+            status: 503,
+            message: "The server is shutting down.".to_owned(),
+            ..WireError::server_error()
+        }
+    }
+
+    /// HTTP 429 for a rate.
+    pub(super) fn rate_limited(message: String) -> WireError {
+        WireError {
+            status: 429,
+            kind: "tokens",
+            code: Some("rate_limit_exceeded"),
+            ..WireError::bad_request(message)
+        }
+    }
+
+    /// HTTP 404.
+    pub(super) fn not_found() -> WireError {
+        WireError {
+            status: 404,
+            ..WireError::bad_request("Invalid URL; see docs/simulate.md".to_owned())
+        }
+    }
+
+    /// The body that carries it.
+    pub(super) fn to_json(&self) -> Value {
+        serde_json::json!({ "error": self })
+    }
+}
+
+/// What the model says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Said<'a> {
+    /// A whole answer.
+    Whole(&'a str),
+    /// An answer that reached its most tokens.
+    Cut(&'a str),
+    /// The model's own refusal.
+    Refusal,
+    /// The filter's.
+    Filtered,
+}
+
+/// The body of a reply.
+pub(super) fn completion(
+    number: u64,
+    created: u64,
+    model: &str,
+    said: Said<'_>,
+    usage: &Usage,
+) -> Value {
+    let (content, refusal, finish) = match said {
+        Said::Whole(content) => (Some(content), None, "stop"),
+        Said::Cut(content) => (Some(content), None, "length"),
+        Said::Refusal => (None, Some("I'm sorry, but I can't assist with that."), "stop"),
+        Said::Filtered => (Some(""), None, "content_filter"),
+    };
+    serde_json::json!({
+        "id": format!("chatcmpl-simulated-{number}"),
+        "object": "chat.completion",
+        "created": created,
+        "model": model,
+        "choices": [{
+            "index": 0,
+            "message": { "role": "assistant", "content": content, "refusal": refusal },
+            "logprobs": null,
+            "finish_reason": finish,
+        }],
+        "usage": {
+            "prompt_tokens": usage.prompt,
+            "completion_tokens": usage.completion,
+            "total_tokens": usage.total(),
+            "prompt_tokens_details": { "cached_tokens": usage.cached },
+            "completion_tokens_details": { "reasoning_tokens": usage.reasoning },
+        },
+    })
+}
+
+/// The rate headers of a reply; none where there is no limit.
+pub(super) fn rate_headers(
+    tokens: Option<Left>,
+    requests: Option<Left>,
+) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    let token_names = [
+        HeaderName::from_static("x-ratelimit-limit-tokens"),
+        HeaderName::from_static("x-ratelimit-remaining-tokens"),
+        HeaderName::from_static("x-ratelimit-reset-tokens"),
+    ];
+    let request_names = [
+        HeaderName::from_static("x-ratelimit-limit-requests"),
+        HeaderName::from_static("x-ratelimit-remaining-requests"),
+        HeaderName::from_static("x-ratelimit-reset-requests"),
+    ];
+    let headers = |names: [HeaderName; 3], left: Option<Left>| {
+        left.into_iter().flat_map(move |left| {
+            let reset = HeaderValue::try_from(go_duration(left.reset));
+            let values = [
+                HeaderValue::from(left.limit),
+                HeaderValue::from(left.remaining),
+                reset.unwrap_or(HeaderValue::from_static("0s")),
+            ];
+            names.clone().into_iter().zip(values)
+        })
+    };
+    headers(token_names, tokens).chain(headers(request_names, requests))
+}
+
+/// A duration the way Go prints it, to the millisecond: `0s`, `120ms`, `1.5s`, `6m0s`.
+fn go_duration(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    let (minutes, millis) = (millis / 60_000, millis % 60_000);
+    let seconds = match (millis / 1000, millis % 1000) {
+        (seconds, 0) => format!("{seconds}s"),
+        (0, millis) if minutes == 0 => return format!("{millis}ms"),
+        (seconds, millis) => {
+            format!("{seconds}.{}s", format!("{millis:03}").trim_end_matches('0'))
+        }
+    };
+    if minutes > 0 { format!("{minutes}m{seconds}") } else { seconds }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn request(body: Value) -> WireRequest {
+        serde_json::from_value(body).unwrap()
+    }
+
+    #[test]
+    fn messages_are_read_as_text_or_parts() {
+        let request = request(json!({
+            "model": "m",
+            "messages": [
+                {"role": "developer", "content": [{"type": "text", "text": "a"}, {"text": "b"}]},
+                {"role": "user", "content": "first"},
+                {"role": "user", "content": "417\tlast\n"},
+            ],
+            "something_new": 1,
+        }));
+        assert_eq!((request.system(), request.user()), ("ab", "417\tlast\n"));
+    }
+
+    #[test]
+    fn formats_are_told_apart() {
+        let format =
+            |value: Value| request(json!({"messages": [], "response_format": value})).take_format();
+        let schema = json!({"type": "json_schema", "json_schema": {"schema": {"a": 1}}});
+        assert!(matches!(format(schema), ResponseFormat::Schema(it) if *it == json!({"a": 1})));
+        assert!(matches!(format(json!({"type": "json_object"})), ResponseFormat::JsonObject));
+        assert!(matches!(format(Value::Null), ResponseFormat::Text));
+    }
+
+    #[test]
+    fn each_refused_parameter_is_named() {
+        let full = request(json!({
+            "messages": [],
+            "temperature": 0,
+            "reasoning_effort": "low",
+            "max_completion_tokens": 10,
+            "response_format": {"type": "json_schema", "json_schema": {
+                "schema": {"properties": {"r": {"items": {"pattern": "^a$"}}}}}},
+        }));
+        let bare = request(json!({"messages": [], "max_tokens": 10}));
+        for (parameter, named) in [
+            (RefusedParameter::ResponseFormat, "response_format"),
+            (RefusedParameter::JsonSchema, "response_format"),
+            (RefusedParameter::Pattern, "response_format"),
+            (RefusedParameter::Temperature, "temperature"),
+            (RefusedParameter::ReasoningEffort, "reasoning_effort"),
+            (RefusedParameter::MaxCompletionTokens, "max_completion_tokens"),
+        ] {
+            let error = full.refused(&[parameter]).unwrap();
+            assert_eq!((error.status, error.param), (400, Some(named)));
+            assert_eq!(error.to_json()["error"]["param"], named);
+            assert_eq!(bare.refused(&[parameter]), None);
+        }
+        let object = request(json!({"messages": [], "response_format": {"type": "json_object"}}));
+        assert_eq!(object.refused(&[RefusedParameter::JsonSchema]), None);
+        assert!(object.refused(&[RefusedParameter::ResponseFormat]).is_some());
+    }
+
+    #[test]
+    fn a_property_named_pattern_is_no_pattern() {
+        assert!(!holds_pattern(&json!({"properties": {"pattern": {"type": "string"}}})));
+    }
+
+    #[test]
+    fn durations_read_as_go_prints_them() {
+        for (millis, text) in [
+            (0, "0s"),
+            (120, "120ms"),
+            (1500, "1.5s"),
+            (59_999, "59.999s"),
+            (60_000, "1m0s"),
+            (60_500, "1m0.5s"),
+        ] {
+            assert_eq!(go_duration(Duration::from_millis(millis)), text);
+        }
+    }
+}
