@@ -21,15 +21,16 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::answers::{Answers, AskedRow};
-use super::meter::Meter;
+use super::meter::{Fitted, Meter};
 use super::reply::{Fate, compose};
 use super::settings::{Admission, Refusal, Settings};
 use super::tally::{Charge, Ending, Stats, Tally};
 use super::window::Overrun;
-use super::wire::{Said, WireError, WireRequest, completion, rate_headers};
+use super::wire::{REFUSAL_TEXT, Said, WireError, WireRequest, completion, rate_headers};
 use crate::domain::Moment;
 use crate::domain::clock::{Clock, SystemClock};
-use crate::llm::fitted_prompt::PromptCache;
+use crate::domain::spec::AnswerForm;
+use crate::llm::fitted_prompt::{FittedPrompt, PromptCache};
 use crate::llm::prompt_reader::read_rows;
 use crate::llm::provider::ResponseFormat;
 
@@ -37,8 +38,6 @@ use crate::llm::provider::ResponseFormat;
 const MOST_BODY: usize = 64 << 20;
 /// What an injected 429 asks the client to wait, seconds.
 const INJECTED_RETRY_AFTER: u64 = 1;
-/// What a model says that refuses; only its length matters.
-const REFUSAL_TEXT: &str = "I'm sorry, but I can't assist with that.";
 /// How long half a body has to reach the client before the connection breaks.
 const HALF_BODY_PAUSE: Duration = Duration::from_millis(20);
 
@@ -52,6 +51,22 @@ pub(super) struct Server {
     tally: Mutex<Tally>,
     arrivals: AtomicU64,
     closing: watch::Receiver<bool>,
+}
+
+/// A request that can be answered.
+struct Question {
+    request: WireRequest,
+    fitted: Arc<FittedPrompt>,
+}
+
+/// A reply before it is wrapped.
+struct Draft {
+    said: Said,
+    content: String,
+    /// How much of `content` is sent.
+    visible: Fitted,
+    /// Hashes of the rows that it answers properly.
+    answered: Vec<u64>,
 }
 
 /// What becomes of a request.
@@ -147,127 +162,172 @@ impl Server {
         with_headers(error_response(error), rate_headers(tokens, requests).collect())
     }
 
+    /// Decides what becomes of a request and charges it.
     fn decide(self: &Arc<Self>, body: &[u8], arrived: Moment) -> Decision {
         let number = self.arrivals.fetch_add(1, Ordering::Relaxed);
         let mut random = ChaCha8Rng::seed_from_u64(self.settings.seed);
         random.set_stream(number);
         let fate = Fate::draw(&self.settings.faults, &mut random);
         let jitter = random.random_range(-1.0..=1.0) * self.settings.jitter_percent / 100.0;
-
-        let refuse = |error: WireError| Decision::AtOnce(self.bad_request(arrived, &error));
-        let mut request: WireRequest = match serde_json::from_slice(body) {
-            Ok(request) => request,
-            Err(error) => {
-                return refuse(WireError::bad_request(format!(
-                    "could not parse the body: {error}"
-                )));
-            }
+        let mut question = match self.read(body) {
+            Ok(question) => question,
+            Err(error) => return Decision::AtOnce(self.bad_request(arrived, &error)),
         };
-        if let Some(error) = request.refused(&self.settings.refuse_parameters) {
-            return refuse(error);
-        }
-        let Some(fitted) = self.prompts.get(request.system()) else {
-            return refuse(WireError::bad_request(
-                "the system message holds no labels in batchclass's form".to_owned(),
-            ));
-        };
-        let format = request.take_format();
-        let schema = match &format {
-            ResponseFormat::Schema(schema) => Some(schema.to_string()),
-            ResponseFormat::JsonObject | ResponseFormat::Text => None,
-        };
+        let format = question.request.take_format();
+        let Question { request, fitted } = question;
         let rows: Vec<AskedRow<'_>> = read_rows(request.user())
             .into_iter()
             .map(|(key, text)| AskedRow { key, text, hash: hash_of(text) })
             .collect();
         let most = request.most_tokens();
-        let is_marked = self
-            .settings
-            .refuse_marker
-            .as_ref()
-            .is_some_and(|marker| rows.iter().any(|row| row.text.contains(marker.as_str())));
+        let draft =
+            self.draft(&fitted, fitted.prompt().form_for(&format), &rows, most, fate, random);
 
-        let content;
-        let answered;
-        let (said, visible) = if is_marked {
-            answered = Vec::new();
-            (Said::Filtered, self.meter.fit("", Some(0), None))
-        } else if fate.is_refused {
-            answered = Vec::new();
-            (Said::Refusal, self.meter.fit(REFUSAL_TEXT, most, None))
-        } else {
-            let codes = self.answers.codes(&fitted, &rows);
-            let prompt = fitted.prompt();
-            let all_codes: Vec<&str> = prompt
-                .labels
-                .iter()
-                .map(|label| label.code.as_str())
-                .chain(prompt.unsure_code.as_deref())
-                .collect();
-            let form = prompt.form_for(&format);
-            let faults = &self.settings.faults;
-            let composed = compose(form, &rows, &codes, &all_codes, faults, fate, &mut random);
-            let kept_share = fate.is_cut.then(|| random.random_range(0.0..1.0));
-            let visible = self.meter.fit(&composed.content, most, kept_share);
-            answered = composed.answered_within(visible.bytes);
-            content = composed.content;
-            let text = &content[..visible.bytes];
-            (if visible.is_cut { Said::Cut(text) } else { Said::Whole(text) }, visible)
+        let schema = match &format {
+            ResponseFormat::Schema(schema) => Some(schema.to_string()),
+            ResponseFormat::JsonObject | ResponseFormat::Text => None,
         };
-
         let prompt = self.meter.prompt(&fitted, request.user(), schema.as_deref());
-        let usage = self.meter.usage(prompt, &visible);
-        let asked: Vec<u64> = rows.iter().map(|row| row.hash).collect();
+        let completion_tokens = draft.visible.completion;
         let reserved = match self.settings.admission {
-            Admission::Usage => visible.completion,
-            Admission::MaxTokens => most.unwrap_or(visible.completion),
+            Admission::Usage => completion_tokens,
+            Admission::MaxTokens => most.unwrap_or(completion_tokens),
         };
+        let asked: Vec<u64> = rows.iter().map(|row| row.hash).collect();
         let charge = Charge {
             prompt: u64::from(prompt),
-            completion: u64::from(visible.completion),
+            completion: u64::from(completion_tokens),
             tokens: u64::from(prompt) + u64::from(reserved),
             rows: &asked,
         };
-        let wall = self.clock.wall();
+        let headers = match self.admit(&charge, fate, arrived) {
+            Ok(headers) => headers,
+            Err((overrun, headers)) => {
+                let error = too_fast(&request.model, overrun, charge.tokens);
+                return Decision::AtOnce(with_headers(error_response(&error), headers));
+            }
+        };
+
+        let wait = self.settings.latency_ms as f64
+            + self.settings.ms_per_output_token * f64::from(completion_tokens);
+        let (status, body) =
+            if draft.said == Said::Filtered && self.settings.refusal == Refusal::Status {
+                (StatusCode::BAD_REQUEST, WireError::content_policy().to_json())
+            } else {
+                let created = self.clock.wall().0 / 1000;
+                let text = &draft.content[..draft.visible.bytes];
+                let usage = self.meter.usage(prompt, &draft.visible);
+                let body = completion(number, created, &request.model, draft.said, text, &usage);
+                (StatusCode::OK, body)
+            };
+        Decision::Act(Box::new(Act {
+            fate,
+            wait: Duration::from_secs_f64((wait * (1.0 + jitter) / 1000.0).max(0.0)),
+            status,
+            body: Bytes::from(body.to_string()),
+            ending: match draft.said {
+                Said::Whole | Said::Cut => Ending::Answered,
+                Said::Refusal | Said::Filtered => Ending::Refused,
+            },
+            open: OpenRequest {
+                server: Arc::clone(self),
+                asked,
+                answered: draft.answered,
+                is_over: false,
+            },
+            headers,
+        }))
+    }
+
+    /// Reads a request that this server can answer.
+    fn read(&self, body: &[u8]) -> Result<Question, WireError> {
+        let request: WireRequest = serde_json::from_slice(body).map_err(|error| {
+            WireError::bad_request(format!("could not parse the body: {error}"))
+        })?;
+        if let Some(error) = request.refused(&self.settings.refuse_parameters) {
+            return Err(error);
+        }
+        let fitted = self.prompts.get(request.system()).ok_or_else(|| {
+            WireError::bad_request(
+                "the system message holds no labels in batchclass's form".to_owned(),
+            )
+        })?;
+        Ok(Question { request, fitted })
+    }
+
+    /// Says what the reply will be, if the request gets one.
+    fn draft(
+        &self,
+        fitted: &FittedPrompt,
+        form: AnswerForm,
+        rows: &[AskedRow<'_>],
+        most: Option<u32>,
+        fate: Fate,
+        mut random: ChaCha8Rng,
+    ) -> Draft {
+        let unanswered = |said, text, most| Draft {
+            said,
+            content: String::from(text),
+            visible: self.meter.fit(text, most, None),
+            answered: Vec::new(),
+        };
+        let marker = self.settings.refuse_marker.as_deref();
+        if marker.is_some_and(|marker| rows.iter().any(|row| row.text.contains(marker))) {
+            return unanswered(Said::Filtered, "", Some(0));
+        }
+        if fate.is_refused {
+            return unanswered(Said::Refusal, REFUSAL_TEXT, most);
+        }
+        let codes = self.answers.codes(fitted, rows);
+        let prompt = fitted.prompt();
+        let all_codes: Vec<&str> = prompt
+            .labels
+            .iter()
+            .map(|label| label.code.as_str())
+            .chain(prompt.unsure_code.as_deref())
+            .collect();
+        let faults = &self.settings.faults;
+        let composed = compose(form, rows, &codes, &all_codes, faults, fate, &mut random);
+        let kept_share = fate.is_cut.then(|| random.random_range(0.0..1.0));
+        let visible = self.meter.fit(&composed.content, most, kept_share);
+        Draft {
+            said: if visible.is_cut { Said::Cut } else { Said::Whole },
+            answered: composed.answered_within(visible.bytes),
+            content: composed.content,
+            visible,
+        }
+    }
+
+    /// Charges a request or not; either way with the headers of its reply.
+    fn admit(
+        &self,
+        charge: &Charge<'_>,
+        fate: Fate,
+        arrived: Moment,
+    ) -> Result<Headers, (Overrun, Headers)> {
         let mut tally = self.tally();
-        let now = tally.arrive(arrived, wall);
+        let now = tally.arrive(arrived, self.clock.wall());
         let admitted = if fate.is_throttled {
-            tally.inject_429(&charge, now);
+            tally.inject_429(charge, now);
             Err(Overrun::Until(Duration::from_secs(INJECTED_RETRY_AFTER)))
         } else {
-            tally.admit(&charge, now)
+            tally.admit(charge, now)
         };
-        let (tokens_left, requests_left) = tally.left(now);
         if admitted.is_ok() && fate.hangs {
             tally.count_hang();
         }
+        let (tokens_left, requests_left) = tally.left(now);
         drop(tally);
         let mut headers: Headers = rate_headers(tokens_left, requests_left).collect();
-        if let Err(overrun) = admitted {
-            if let Overrun::Until(wait) = overrun {
-                headers.push((header::RETRY_AFTER, whole_seconds(wait).into()));
+        match admitted {
+            Ok(()) => Ok(headers),
+            Err(overrun) => {
+                if let Overrun::Until(wait) = overrun {
+                    headers.push((header::RETRY_AFTER, whole_seconds(wait).into()));
+                }
+                Err((overrun, headers))
             }
-            let error = too_fast(&request.model, overrun, charge.tokens);
-            return Decision::AtOnce(with_headers(error_response(&error), headers));
         }
-
-        let open = OpenRequest { server: Arc::clone(self), asked, answered, is_over: false };
-        let wait = self.settings.latency_ms as f64
-            + self.settings.ms_per_output_token * f64::from(visible.completion);
-        let wait = Duration::from_secs_f64((wait * (1.0 + jitter) / 1000.0).max(0.0));
-        let is_bad = is_marked && self.settings.refusal == Refusal::Status;
-        let (status, body) = if is_bad {
-            (StatusCode::BAD_REQUEST, WireError::content_policy().to_json())
-        } else {
-            let body = completion(number, wall.0 / 1000, &request.model, said, &usage);
-            (StatusCode::OK, body)
-        };
-        let ending = match said {
-            Said::Whole(_) | Said::Cut(_) => Ending::Answered,
-            Said::Refusal | Said::Filtered => Ending::Refused,
-        };
-        let body = Bytes::from(body.to_string());
-        Decision::Act(Box::new(Act { open, fate, wait, status, body, ending, headers }))
     }
 
     /// Waits until the server is to end.

@@ -284,29 +284,33 @@ impl WireError {
 
 /// What the model says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Said<'a> {
+pub(super) enum Said {
     /// A whole answer.
-    Whole(&'a str),
+    Whole,
     /// An answer that reached its most tokens.
-    Cut(&'a str),
+    Cut,
     /// The model's own refusal.
     Refusal,
-    /// The filter's.
+    /// Nothing: the filter stopped it.
     Filtered,
 }
 
-/// The body of a reply.
+/// What a model says that refuses.
+pub(super) const REFUSAL_TEXT: &str = "I'm sorry, but I can't assist with that.";
+
+/// The body of a reply; `content` is the answer's text, if there is an answer.
 pub(super) fn completion(
     number: u64,
     created: u64,
     model: &str,
-    said: Said<'_>,
+    said: Said,
+    content: &str,
     usage: &Usage,
 ) -> Value {
     let (content, refusal, finish) = match said {
-        Said::Whole(content) => (Some(content), None, "stop"),
-        Said::Cut(content) => (Some(content), None, "length"),
-        Said::Refusal => (None, Some("I'm sorry, but I can't assist with that."), "stop"),
+        Said::Whole => (Some(content), None, "stop"),
+        Said::Cut => (Some(content), None, "length"),
+        Said::Refusal => (None, Some(REFUSAL_TEXT), "stop"),
         Said::Filtered => (Some(""), None, "content_filter"),
     };
     serde_json::json!({
