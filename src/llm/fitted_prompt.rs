@@ -6,7 +6,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::lexical_scorer::{LabelText, LexicalScorer, Scratch};
+use super::prompt::CHAT_FRAMING;
 use super::prompt_reader::ReadPrompt;
+use super::token_counter::TokenCounter;
+use crate::domain::spec::Vocabulary;
 
 /// A read prompt with its scorer.
 #[derive(Debug)]
@@ -109,13 +112,12 @@ impl PromptCache {
 
 /// The tokens of `text` in the `o200k` vocabulary.
 pub fn count_tokens(text: &str) -> u32 {
-    let count = tiktoken_rs::o200k_base_singleton().count_ordinary(text);
-    u32::try_from(count).unwrap_or(u32::MAX)
+    TokenCounter::for_vocabulary(Vocabulary::O200k).count(text).0
 }
 
 /// What the chat format adds to the texts of a system and a user message: their roles, their
 /// delimiters and the opening of the reply.
-pub const FRAMING_TOKENS: u32 = 11;
+pub const FRAMING_TOKENS: u32 = CHAT_FRAMING.0;
 
 #[cfg(test)]
 mod tests {

@@ -1,15 +1,15 @@
 //! Packing, pacing, asking and matching: rows to labels by key.
 
+pub mod answer_writer;
+pub mod codes;
 pub mod dialect;
+pub mod fitted_prompt;
+pub mod keys;
+pub mod lexical_scorer;
+pub mod one_line;
 pub mod output_budget;
 pub mod price;
-pub mod codes;
-pub mod keys;
-pub mod one_line;
 pub mod prompt;
-pub mod answer_writer;
-pub mod fitted_prompt;
-pub mod lexical_scorer;
 pub mod prompt_reader;
 pub mod provider;
 pub mod reply_matcher;

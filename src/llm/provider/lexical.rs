@@ -102,6 +102,7 @@ fn answer(fitted: &Arc<FittedPrompt>, request: &ChatRequest, counts_tokens: bool
 
 #[cfg(test)]
 mod tests {
+    use crate::llm::dialect::Dialect;
     use serde_json::json;
 
     use super::*;
@@ -118,6 +119,7 @@ Answer with one line KEY:CODE for every row: its key, a colon and its label's co
             user: "417\twhat rate do you use\n902\twhere is my card\n".to_owned(),
             format,
             max_completion_tokens: Tokens(100),
+            dialect: Dialect::default(),
         }
     }
 

@@ -3,7 +3,14 @@
 //! A provider sends once. It never retries, sleeps or steps down by itself, since every attempt is
 //! charged and has to pass the governor.
 
+pub mod api_key;
+pub mod endpoint;
 pub mod lexical;
+pub mod openai;
+mod rate_headers;
+#[doc(hidden)]
+pub mod scripted;
+mod scrub;
 
 use std::sync::Arc;
 use std::time::Duration;
