@@ -11,6 +11,8 @@ pub mod output_budget;
 pub mod price;
 pub mod prompt;
 pub mod prompt_reader;
+pub mod batcher;
+
 pub mod governor;
 pub mod provider;
 pub mod reply_matcher;
