@@ -12,7 +12,7 @@ pub mod price;
 pub mod prompt;
 pub mod prompt_reader;
 pub mod batcher;
-
+pub mod dedupe;
 pub mod governor;
 pub mod provider;
 pub mod reply_matcher;
