@@ -33,6 +33,16 @@ pub const REPLY_TIMEOUT_S: u64 = 300;
 /// Default of [`JobSpec::give_up_after`], seconds.
 pub const GIVE_UP_AFTER_S: u64 = 1_800;
 
+/// Default of [`ModelSpec::base_url`].
+pub const BASE_URL: &str = "https://api.openai.com/v1";
+/// Default of [`ModelSpec::api_key_env`] at [`BASE_URL`]; elsewhere it has none, so that a key never
+/// reaches a host that it was not meant for.
+pub const API_KEY_ENV: &str = "OPENAI_API_KEY";
+/// Default of [`ModelSpec::max_output_tokens`]: what the smallest common model allows.
+pub const MAX_OUTPUT_TOKENS: u32 = 16_384;
+/// Most rows in one call: the number of three-digit keys from 100 to 999.
+pub const MAX_ROWS_PER_CALL: u32 = 900;
+
 /// A whole job, ready to run.
 #[derive(Clone, Debug)]
 pub struct JobSpec {

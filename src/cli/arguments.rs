@@ -1,0 +1,205 @@
+//! What may be typed. `batchclass INPUT OUT` is `batchclass run INPUT OUT`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::settings::Settings;
+use super::simulate_command::SimulateArguments;
+
+const USAGE: &str = "batchclass INPUT OUT [FLAGS]\n       batchclass <COMMAND>";
+
+const EXAMPLES: &str = "\
+Examples:
+  batchclass init                            write a commented batchclass.toml to start from
+  batchclass preview rows.parquet            what 20 rows get, the exact request and its cost
+  batchclass rows.parquet out/ --limit 1000  the first thousand rows
+  batchclass rows.parquet out/               all of them; run it again to resume
+
+`batchclass run --help` lists every setting; each is a flag, a key of batchclass.toml and an
+environment variable (BATCHCLASS_ROWS_PER_CALL). Flags beat the environment, which beats the file.";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    every row has a label (or no more lack one than --max-unlabelled)
+  1    internal error
+  2    the command line, the config or the input can't be used as it is
+  3    done, but some rows have no label
+  4    stopped by the provider or by storage; run it again to resume
+  5    quota or money ran out; run it again to resume
+  130  interrupted (Ctrl-C); run it again to resume
+  143  terminated or hung up; run it again to resume";
+
+const SETTINGS_NOTE: &str = "\
+Every flag is also a key of batchclass.toml and an environment variable: --rows-per-call is
+BATCHCLASS_ROWS_PER_CALL. Flags beat the environment, which beats the file.";
+
+/// Classify the rows of a Parquet or CSV file with a language model
+///
+/// Reads rows in id order, asks a model for many of them per call, within a tokens-per-minute
+/// limit, and writes them with their labels as numbered Parquet parts. Run the same command again
+/// to go on where it stopped: nothing is paid for twice.
+#[derive(Parser, Debug)]
+#[command(
+    name = "batchclass",
+    version,
+    override_usage = USAGE,
+    after_help = EXAMPLES,
+    after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"),
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+pub struct CommandLine {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Classify INPUT into OUT, or go on where that stopped (`run` may be left out)
+    ///
+    /// OUT becomes a folder of Parquet parts that any dataset reader takes as one table: the
+    /// input's columns, the label, and the reason where there is none.
+    #[command(after_help = SETTINGS_NOTE, after_long_help = format!("{SETTINGS_NOTE}\n\n{EXIT_CODES}"))]
+    Run(Box<RunArguments>),
+    /// Write a commented batchclass.toml
+    Init(InitArguments),
+    /// Ask for 20 rows: their labels, the exact request, its tokens and cost; write nothing
+    ///
+    /// The call is paid for like any other.
+    #[command(after_help = SETTINGS_NOTE)]
+    Preview(Box<PreviewArguments>),
+    /// Serve an OpenAI-compatible chat endpoint on this machine, with limits, latency and faults
+    ///
+    /// Rehearse a job against it before you pay for one: it enforces a rolling minute, takes its
+    /// time and can lose, cut, repeat or garble answers. It prints the lines for batchclass.toml.
+    Simulate(Box<SimulateArguments>),
+}
+
+/// What `run` takes.
+#[derive(Args, Debug)]
+pub struct RunArguments {
+    /// A Parquet or CSV file, a folder of them, or a glob in quotes
+    #[arg(value_name = "INPUT")]
+    pub input: PathBuf,
+    /// The output folder; it is made if it isn't there
+    #[arg(value_name = "OUT")]
+    pub output: PathBuf,
+    /// Where the settings come from.
+    #[command(flatten)]
+    pub config: ConfigArgument,
+    /// Settings that beat the config's.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// What `preview` takes.
+#[derive(Args, Debug)]
+pub struct PreviewArguments {
+    /// A Parquet or CSV file, a folder of them, or a glob in quotes
+    #[arg(value_name = "INPUT")]
+    pub input: PathBuf,
+    /// Where the settings come from.
+    #[command(flatten)]
+    pub config: ConfigArgument,
+    /// Settings that beat the config's.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// Where the settings come from.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ConfigArgument {
+    /// The config [default: batchclass.toml in the current folder, if there is one]
+    #[arg(long = "config", env = "BATCHCLASS_CONFIG", hide_env = true, value_name = "PATH")]
+    pub path: Option<PathBuf>,
+}
+
+/// What `init` takes.
+#[derive(Args, Debug)]
+pub struct InitArguments {
+    /// The file to write; one that exists is never touched
+    #[arg(value_name = "PATH", default_value = super::config_file::DEFAULT_PATH)]
+    pub path: PathBuf,
+}
+
+/// Makes `batchclass INPUT OUT` what it stands for: puts `run` before arguments that begin with
+/// neither a command nor a flag of the program itself.
+///
+/// A first word that looks like a mistyped command and is no file is left alone, so that the
+/// parser can say so.
+pub fn with_command(
+    mut arguments: Vec<OsString>,
+    commands: &[&str],
+    is_file: impl Fn(&OsString) -> bool,
+) -> Vec<OsString> {
+    const OWN_FLAGS: [&str; 4] = ["-h", "--help", "-V", "--version"];
+    let Some(first) = arguments.get(1) else {
+        return arguments;
+    };
+    let word = first.to_string_lossy();
+    let is_known = commands.contains(&word.as_ref()) || OWN_FLAGS.contains(&word.as_ref());
+    let is_near =
+        |command: &&str| strsim::damerau_levenshtein(&word, command) * 3 <= word.chars().count();
+    let is_mistyped = commands.iter().any(is_near) && !is_file(first);
+    if !is_known && !is_mistyped {
+        arguments.insert(1, "run".into());
+    }
+    arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMMANDS: [&str; 4] = ["run", "init", "preview", "simulate"];
+
+    fn typed(words: &[&str], is_file: bool) -> Vec<String> {
+        let words = std::iter::once("batchclass").chain(words.iter().copied());
+        let words = words.map(OsString::from).collect();
+        let full = with_command(words, &COMMANDS, |_| is_file);
+        full.into_iter().skip(1).map(|word| word.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn run_may_be_left_out() {
+        assert_eq!(typed(&["in.csv", "out"], true), ["run", "in.csv", "out"]);
+        assert_eq!(typed(&["--limit", "5", "in.csv", "out"], false)[0], "run");
+        assert_eq!(typed(&["run", "in.csv", "out"], true)[..2], ["run", "in.csv"]);
+        assert_eq!(typed(&["--help"], false), ["--help"]);
+        assert_eq!(typed(&["init"], true), ["init"]);
+    }
+
+    #[test]
+    fn a_mistyped_command_is_not_taken_for_an_input() {
+        assert_eq!(typed(&["previw", "in.csv"], false), ["previw", "in.csv"]);
+        assert_eq!(typed(&["in", "out"], false), ["run", "in", "out"]);
+        assert_eq!(typed(&["previw", "out"], true), ["run", "previw", "out"]);
+    }
+
+    #[test]
+    fn the_help_names_every_exit_code() {
+        use super::super::exit_code::ExitCode;
+        for code in ExitCode::ALL {
+            let line = format!("  {:<4} {}", code.number(), code.meaning());
+            assert!(EXIT_CODES.lines().any(|there| there == line), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_program_without_arguments_prints_its_help_and_fails_as_usage() {
+        let error = CommandLine::try_parse_from(["batchclass"]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("batchclass INPUT OUT"), "{error}");
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory as _;
+        CommandLine::command().debug_assert();
+    }
+}

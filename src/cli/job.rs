@@ -1,0 +1,514 @@
+//! Settings to a job: the one place that fills in defaults and checks what settings say together.
+
+use std::io;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::label_setting::LabelSetting;
+use super::settings::{ModelSettings, Settings, TaskSettings};
+use super::values::Count;
+use crate::domain::spec::{
+    API_KEY_ENV, AnswerForm, BASE_URL, BatchSpec, CONNECT_TIMEOUT_S, DEDUPE_TEXTS, GIVE_UP_AFTER_S,
+    IdSource, InputSpec, LABEL_COLUMN, Limits, MAX_ATTEMPTS, MAX_OUTPUT_TOKENS, ModelSpec,
+    OutputSpec, ProviderKind, READ_TIMEOUT_S, REPLY_TIMEOUT_S, ROWS_PER_CALL, ROWS_PER_PART,
+    SORT_MEMORY, TOKENS_PER_CALL, Vocabulary,
+};
+use crate::domain::{Codebook, CodebookError, JobSpec, Label, Template, TemplateError, Tokens};
+
+/// Why settings make no job.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// What every job has to say and this one doesn't.
+    #[error("{0}")]
+    Missing(Missing),
+    /// The model is told nothing.
+    #[error(
+        "`instructions` are missing: say in a sentence what the rows are and what the labels \
+         mean, or name a file: instructions_file = \"prompt.md\""
+    )]
+    NoInstructions,
+    /// Two texts where one is asked for.
+    #[error("`instructions` and `instructions_file` are both given; keep one of them")]
+    TwoInstructions,
+    /// The instructions' file.
+    #[error("can't read the instructions in {}", .file.display())]
+    InstructionsUnreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The row's text.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The labels.
+    #[error(transparent)]
+    Codebook(#[from] CodebookError),
+    /// A service without a model.
+    #[error("the model's name is missing: name = \"gpt-4o-mini\" in [model], or --model")]
+    NoModelName,
+    /// An address that can't be called.
+    #[error("base_url `{url}` in [model] {problem}")]
+    BaseUrl {
+        /// The address, without what may be secret in it.
+        url: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// Nobody said which key this host may see.
+    #[error(
+        "api_key_env in [model] is missing: name the environment variable with the key for {host}, \
+         or write \"\" to send none"
+    )]
+    NoApiKeyEnv {
+        /// The host.
+        host: String,
+    },
+    /// A key in the clear.
+    #[error(
+        "base_url `{url}` in [model] is not https, and a key is only ever sent over https or to \
+         this machine; use https, or api_key_env = \"\" to send no key"
+    )]
+    KeyInTheClear {
+        /// The address.
+        url: String,
+    },
+    /// A column without a name.
+    #[error("`{key}` is empty; {remedy}")]
+    Empty {
+        /// The key.
+        key: &'static str,
+        /// What to write instead.
+        remedy: &'static str,
+    },
+}
+
+/// The lines that a job can't do without and that are not given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    config: Option<PathBuf>,
+    lines: Vec<&'static str>,
+}
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (count, are) = match self.lines.len() {
+            1 => ("one line", "is"),
+            2 => ("two lines", "are"),
+            _ => ("three lines", "are"),
+        };
+        match &self.config {
+            Some(file) => writeln!(f, "{count} {are} missing in {}:\n", file.display())?,
+            None => writeln!(f, "there is no batchclass.toml here, and {count} {are} missing:\n")?,
+        }
+        for line in &self.lines {
+            writeln!(f, "    {line}")?;
+        }
+        write!(f, "\n`batchclass init` writes a commented batchclass.toml to start from")
+    }
+}
+
+const ID_LINE: &str =
+    r#"id = "id"                # the column with the rows' unique id, or "@row""#;
+const TEXT_LINE: &str =
+    r#"text = "text"            # the column to classify, or "{title}: {body}""#;
+const PROVIDER_LINE: &str =
+    r#"provider = "openai"      # in [model]; or "lexical": offline, needs no key"#;
+
+/// The job that `settings` describe. `config` is the file that was read, if one was.
+///
+/// # Errors
+/// If something that has no default is missing, or settings contradict each other.
+pub fn job(
+    settings: Settings,
+    input: PathBuf,
+    output: PathBuf,
+    config: Option<&Path>,
+) -> Result<JobSpec, JobError> {
+    let (id, text, provider) = required(&settings, config)?;
+    let Settings { task, labels, model, limits, batch, input: reading, output: writing, run } =
+        settings;
+    let model = model_spec(model, provider)?;
+    Ok(JobSpec {
+        input: InputSpec {
+            location: input,
+            id: id_source(id)?,
+            text: Template::parse(&text)?,
+            existing_label: column("existing_label", reading.existing_label)?,
+            gold: column("gold", reading.gold)?,
+            on_duplicate_id: reading.on_duplicate_id.unwrap_or_default(),
+            sort_memory: reading.sort_memory.map_or(SORT_MEMORY, |bytes| bytes.0),
+        },
+        instructions: instructions(&task, provider)?,
+        codebook: codebook(labels, task.unsure, model.vocabulary)?,
+        model,
+        limits: Limits {
+            tokens_per_minute: limits
+                .tokens_per_minute
+                .and_then(|limit| NonZeroU32::new(small(limit))),
+            requests_per_minute: limits
+                .requests_per_minute
+                .and_then(|limit| NonZeroU32::new(small(limit))),
+        },
+        batch: BatchSpec {
+            rows_per_call: at_least_one(batch.rows_per_call.map_or(ROWS_PER_CALL, small)),
+            tokens_per_call: Tokens(batch.tokens_per_call.map_or(TOKENS_PER_CALL, small)),
+            max_attempts: batch
+                .max_attempts
+                .and_then(|times| u16::try_from(times.get()).ok())
+                .unwrap_or(MAX_ATTEMPTS),
+            dedupe_texts: batch
+                .dedupe_texts
+                .and_then(|texts| usize::try_from(texts.get()).ok())
+                .unwrap_or(DEDUPE_TEXTS),
+        },
+        output: OutputSpec {
+            location: output,
+            rows_per_part: at_least_one(writing.rows_per_part.map_or(ROWS_PER_PART, small)),
+            label_column: column("label_column", writing.label_column)?
+                .unwrap_or_else(|| LABEL_COLUMN.to_owned()),
+            max_unlabelled: writing.max_unlabelled.map_or(0, Count::get),
+            retry: writing.retry.unwrap_or_default().0,
+        },
+        row_limit: run.limit.and_then(|limit| NonZeroU64::new(limit.get())),
+        give_up_after: run
+            .give_up_after
+            .map_or(Duration::from_secs(GIVE_UP_AFTER_S), |span| span.0),
+    })
+}
+
+/// The three settings that have no default.
+fn required(
+    settings: &Settings,
+    config: Option<&Path>,
+) -> Result<(String, String, ProviderKind), JobError> {
+    let given = (&settings.task.id, &settings.task.text, settings.model.provider);
+    if let (Some(id), Some(text), Some(provider)) = given {
+        return Ok((id.clone(), text.clone(), provider));
+    }
+    let lines = [
+        (given.0.is_none(), ID_LINE),
+        (given.1.is_none(), TEXT_LINE),
+        (given.2.is_none(), PROVIDER_LINE),
+    ];
+    Err(JobError::Missing(Missing {
+        config: config.map(Path::to_owned),
+        lines: lines
+            .into_iter()
+            .filter_map(|(is_missing, line)| is_missing.then_some(line))
+            .collect(),
+    }))
+}
+
+fn id_source(id: String) -> Result<IdSource, JobError> {
+    match id.as_str() {
+        "" => Err(JobError::Empty { key: "id", remedy: "name the column with the rows' id" }),
+        IdSource::ROW_NUMBER => Ok(IdSource::RowNumber),
+        _ => Ok(IdSource::Column(id)),
+    }
+}
+
+fn column(key: &'static str, name: Option<String>) -> Result<Option<String>, JobError> {
+    match name {
+        Some(name) if name.is_empty() => {
+            Err(JobError::Empty { key, remedy: "name a column, or leave the line out" })
+        }
+        name => Ok(name),
+    }
+}
+
+fn instructions(task: &TaskSettings, provider: ProviderKind) -> Result<String, JobError> {
+    let text = match (&task.instructions, &task.instructions_file) {
+        (Some(_), Some(_)) => return Err(JobError::TwoInstructions),
+        (Some(text), None) => text.clone(),
+        (None, Some(file)) => std::fs::read_to_string(file)
+            .map_err(|source| JobError::InstructionsUnreadable { file: file.clone(), source })?,
+        (None, None) => String::new(),
+    };
+    let text = text.trim_start_matches('\u{feff}').trim();
+    match provider {
+        ProviderKind::Openai if text.is_empty() => Err(JobError::NoInstructions),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+fn model_spec(model: ModelSettings, provider: ProviderKind) -> Result<ModelSpec, JobError> {
+    let (name, base_url, api_key_env) = match provider {
+        ProviderKind::Lexical => ("lexical".to_owned(), String::new(), None),
+        ProviderKind::Openai => {
+            let name = model.name.filter(|name| !name.trim().is_empty());
+            let (base_url, api_key_env) = address(model.base_url, model.api_key_env)?;
+            (name.ok_or(JobError::NoModelName)?, base_url, api_key_env)
+        }
+    };
+    let seconds = |given: Option<Count<1, 86_400>>, default| {
+        Duration::from_secs(given.map_or(default, Count::get))
+    };
+    Ok(ModelSpec {
+        provider,
+        vocabulary: model.vocabulary.unwrap_or_else(|| vocabulary_of(&name)),
+        name,
+        base_url,
+        api_key_env,
+        answer_form: model.answer_form.unwrap_or(AnswerForm::Array),
+        key: model.key.unwrap_or_default(),
+        reasoning_effort: model.reasoning_effort.filter(|effort| !effort.is_empty()),
+        max_output_tokens: Tokens(model.max_output_tokens.map_or(MAX_OUTPUT_TOKENS, small)),
+        connect_timeout: seconds(model.connect_timeout_s, CONNECT_TIMEOUT_S),
+        read_timeout: seconds(model.read_timeout_s, READ_TIMEOUT_S),
+        reply_timeout: seconds(model.reply_timeout_s, REPLY_TIMEOUT_S),
+    })
+}
+
+/// The service's address and the variable with its key, so that no key goes where it was not meant
+/// to go.
+fn address(
+    base_url: Option<String>,
+    api_key_env: Option<String>,
+) -> Result<(String, Option<String>), JobError> {
+    let base_url = base_url.as_deref().unwrap_or(BASE_URL).trim().trim_end_matches('/');
+    let refuse = |url: &str, problem| JobError::BaseUrl { url: url.to_owned(), problem };
+    let url = reqwest::Url::parse(base_url)
+        .map_err(|_| refuse(base_url, "is no address such as https://api.openai.com/v1"))?;
+    let host = url.host_str().unwrap_or_default().to_owned();
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(refuse(&host, "holds a name or password; a key comes from api_key_env"));
+    }
+    if !matches!(url.scheme(), "http" | "https") || host.is_empty() {
+        return Err(refuse(base_url, "begins with neither https:// nor http://"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(refuse(&host, "holds a `?` or `#`; it ends before /chat/completions"));
+    }
+    if base_url.ends_with("/chat/completions") {
+        return Err(refuse(base_url, "ends too late; leave out /chat/completions"));
+    }
+    let is_loopback = is_loopback(&url);
+    let api_key_env = match api_key_env {
+        Some(variable) if variable.is_empty() => None,
+        Some(variable) => Some(variable),
+        None if base_url == BASE_URL => Some(API_KEY_ENV.to_owned()),
+        None if is_loopback => None,
+        None => return Err(JobError::NoApiKeyEnv { host }),
+    };
+    if api_key_env.is_some() && url.scheme() != "https" && !is_loopback {
+        return Err(JobError::KeyInTheClear { url: base_url.to_owned() });
+    }
+    Ok((base_url.to_owned(), api_key_env))
+}
+
+/// Whether an address stays on this machine.
+fn is_loopback(url: &reqwest::Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let is_loopback_ip = host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    is_loopback_ip || host == "localhost"
+}
+
+/// The vocabulary that a model of this name counts with; o200k where the name says nothing.
+fn vocabulary_of(name: &str) -> Vocabulary {
+    use tiktoken_rs::tokenizer::{Tokenizer, get_tokenizer};
+    let own_name = name.rsplit('/').next().unwrap_or(name);
+    match get_tokenizer(own_name) {
+        Some(Tokenizer::Cl100kBase) => Vocabulary::Cl100k,
+        _ => Vocabulary::O200k,
+    }
+}
+
+/// The labels with a code each: the given one, else the first free letters.
+fn codebook(
+    labels: Vec<LabelSetting>,
+    unsure: Option<String>,
+    _vocabulary: Vocabulary,
+) -> Result<Codebook, CodebookError> {
+    let taken: Vec<String> = labels
+        .iter()
+        .flat_map(|label| [Some(label.name.as_str()), label.code.as_deref()])
+        .chain([unsure.as_deref()])
+        .flatten()
+        .map(crate::domain::codebook::fold)
+        .collect();
+    let letters = || (b'A'..=b'Z').map(|letter| char::from(letter).to_string());
+    let pairs = letters().flat_map(|first| letters().map(move |second| format!("{first}{second}")));
+    let triples = letters().flat_map(|first| {
+        letters().flat_map(move |second| {
+            let pair = format!("{first}{second}");
+            letters().map(move |third| format!("{pair}{third}"))
+        })
+    });
+    let is_free = |code: &String| !taken.contains(&crate::domain::codebook::fold(code));
+    let mut free = letters().chain(pairs).chain(triples).filter(is_free);
+    let label = |label: LabelSetting| Label {
+        name: label.name,
+        code: label.code.or_else(|| free.next()).unwrap_or_default(),
+        description: label.description,
+        examples: label.examples,
+    };
+    Codebook::new(labels.into_iter().map(label).collect(), unsure)
+}
+
+fn small<const MIN: u64, const MAX: u64>(count: Count<MIN, MAX>) -> u32 {
+    u32::try_from(count.get()).unwrap_or(u32::MAX)
+}
+
+fn at_least_one(count: u32) -> NonZeroU32 {
+    NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::super::config_file::parse;
+    use super::*;
+
+    const TASK: &str = "id = 'id'\ntext = 'text'\ninstructions = 'Sort.'\n\
+                        labels = [{ name = 'a' }, { name = 'b' }]\n";
+
+    fn made(config: &str) -> Result<JobSpec, JobError> {
+        let settings = parse(config, Path::new("batchclass.toml")).unwrap();
+        job(settings, "in.csv".into(), "out".into(), Some(Path::new("batchclass.toml")))
+    }
+
+    fn with_model(lines: &str) -> Result<JobSpec, JobError> {
+        made(&format!("{TASK}[model]\nprovider = 'openai'\n{lines}"))
+    }
+
+    fn problem(job: Result<JobSpec, JobError>) -> String {
+        super::super::console::chain(&job.unwrap_err())
+    }
+
+    #[test]
+    fn without_a_config_the_three_missing_lines_are_named() {
+        let nothing = job(Settings::default(), "in.csv".into(), "out".into(), None);
+        assert_snapshot!(problem(nothing), @r#"
+        there is no batchclass.toml here, and three lines are missing:
+
+            id = "id"                # the column with the rows' unique id, or "@row"
+            text = "text"            # the column to classify, or "{title}: {body}"
+            provider = "openai"      # in [model]; or "lexical": offline, needs no key
+
+        `batchclass init` writes a commented batchclass.toml to start from
+        "#);
+    }
+
+    #[test]
+    fn only_the_lines_that_are_missing_are_named() {
+        assert_snapshot!(problem(made(TASK)), @r#"
+        one line is missing in batchclass.toml:
+
+            provider = "openai"      # in [model]; or "lexical": offline, needs no key
+
+        `batchclass init` writes a commented batchclass.toml to start from
+        "#);
+        assert_snapshot!(problem(made("model.provider = 'lexical'")), @r#"
+        two lines are missing in batchclass.toml:
+
+            id = "id"                # the column with the rows' unique id, or "@row"
+            text = "text"            # the column to classify, or "{title}: {body}"
+
+        `batchclass init` writes a commented batchclass.toml to start from
+        "#);
+    }
+
+    #[test]
+    fn the_lines_that_are_named_as_missing_make_a_config() {
+        let nothing = job(Settings::default(), "in.csv".into(), "out".into(), None);
+        let Err(JobError::Missing(missing)) = nothing else { panic!("{nothing:?}") };
+        let config = missing.lines.join("\n").replace("provider", "[model]\nprovider");
+        let settings = parse(&config, Path::new("x")).unwrap();
+        assert!(required(&settings, None).is_ok());
+    }
+
+    #[test]
+    fn what_the_task_lacks_is_said() {
+        let labels = "labels = [{ name = 'a' }, { name = 'b' }]\n";
+        let task = |lines: &str| {
+            problem(made(&format!("{lines}\n[model]\nprovider = 'openai'\nname = 'm'")))
+        };
+        assert_snapshot!(task(&format!("id = 'a'\ntext = 'b'\n{labels}")), @r#"`instructions` are missing: say in a sentence what the rows are and what the labels mean, or name a file: instructions_file = "prompt.md""#);
+        assert_snapshot!(task(&format!("{TASK}instructions_file = 'x'")), @"`instructions` and `instructions_file` are both given; keep one of them");
+        assert_snapshot!(task(&format!("id = 'a'\ntext = 'b'\ninstructions_file = 'no'\n{labels}")), @"can't read the instructions in no: No such file or directory (os error 2)");
+        assert_snapshot!(task(&TASK.replace("'text'", "'{text'")), @"the text template has `{` without `}`; write `{{` for a brace in the text");
+        assert_snapshot!(task(&TASK.replace("'text'", "''")), @"the text template is empty; name a column, or write one like `{title}: {body}`");
+        assert_snapshot!(task(&TASK.replace("id = 'id'", "id = ''")), @"`id` is empty; name the column with the rows' id");
+        assert_snapshot!(problem(made(&format!("{TASK}[model]\nprovider = 'lexical'\n[input]\ngold = ''"))), @"`gold` is empty; name a column, or leave the line out");
+    }
+
+    #[test]
+    fn what_the_labels_lack_is_said() {
+        let labels = |list: &str| {
+            let config = format!(
+                "id = 'id'\ntext = 'text'\nunsure = 'U'\nlabels = {list}\nmodel.provider = 'lexical'"
+            );
+            problem(made(&config))
+        };
+        assert_snapshot!(labels("[]"), @"a job needs at least two labels; 0 given");
+        assert_snapshot!(labels("[{ name = 'a' }, { code = 'B' }]"), @r#"label 2 has no name; give it `name = "..."`"#);
+        assert_snapshot!(labels("[{ name = 'a', code = 'X' }, { name = 'b', code = 'x' }]"), @"labels `a` and `b` both answer to `x`; codes and names must differ in more than case");
+        assert_snapshot!(labels("[{ name = 'a' }, { name = 'A' }]"), @"labels `a` and `A` both answer to `a`; codes and names must differ in more than case");
+        assert_snapshot!(labels("[{ name = 'a', code = 'no code' }, { name = 'b' }]"), @"label `a` has the code `no code`; a code is 1-8 characters of A-Z, a-z, 0-9, _ and -");
+        assert_snapshot!(labels("[{ name = 'a', code = 'U' }, { name = 'b' }]"), @"labels `a` and `unsure` both answer to `u`; codes and names must differ in more than case");
+    }
+
+    #[test]
+    fn what_the_model_lacks_is_said() {
+        assert_snapshot!(problem(with_model("")), @r#"the model's name is missing: name = "gpt-4o-mini" in [model], or --model"#);
+        assert_snapshot!(problem(with_model("name = 'm'\nbase_url = 'https://api.groq.com/v1'")), @r#"api_key_env in [model] is missing: name the environment variable with the key for api.groq.com, or write "" to send none"#);
+        assert_snapshot!(problem(with_model("name = 'm'\nbase_url = 'http://10.0.0.7/v1'\napi_key_env = 'K'")), @r#"base_url `http://10.0.0.7/v1` in [model] is not https, and a key is only ever sent over https or to this machine; use https, or api_key_env = "" to send no key"#);
+        assert_snapshot!(problem(with_model("name = 'm'\nbase_url = 'api.openai.com'")), @"base_url `api.openai.com` in [model] is no address such as https://api.openai.com/v1");
+        assert_snapshot!(problem(with_model("name = 'm'\nbase_url = 'ftp://a/v1'")), @"base_url `ftp://a/v1` in [model] begins with neither https:// nor http://");
+        assert_snapshot!(problem(with_model("name = 'm'\nbase_url = 'https://a:secret@b/v1'")), @"base_url `b` in [model] holds a name or password; a key comes from api_key_env");
+        assert_snapshot!(problem(with_model("name = 'm'\nbase_url = 'https://b/v1?key=secret'")), @"base_url `b` in [model] holds a `?` or `#`; it ends before /chat/completions");
+        assert_snapshot!(problem(with_model("name = 'm'\nbase_url = 'https://b/v1/chat/completions'")), @"base_url `https://b/v1/chat/completions` in [model] ends too late; leave out /chat/completions");
+    }
+
+    #[test]
+    fn a_key_only_goes_to_the_host_that_it_was_meant_for() {
+        let key_at =
+            |lines: &str| with_model(&format!("name = 'm'\n{lines}")).unwrap().model.api_key_env;
+        assert_eq!(key_at("").as_deref(), Some("OPENAI_API_KEY"));
+        assert_eq!(
+            key_at("base_url = 'https://api.openai.com/v1/'").as_deref(),
+            Some("OPENAI_API_KEY")
+        );
+        assert_eq!(key_at("base_url = 'http://127.0.0.1:8080/v1'"), None);
+        assert_eq!(key_at("base_url = 'http://[::1]:8080/v1'"), None);
+        assert_eq!(
+            key_at("base_url = 'http://localhost/v1'\napi_key_env = 'K'").as_deref(),
+            Some("K")
+        );
+        assert_eq!(key_at("base_url = 'http://10.0.0.7/v1'\napi_key_env = ''"), None);
+        assert!(with_model("name = 'm'\nbase_url = 'http://localhost.evil.example/v1'").is_err());
+    }
+
+    #[test]
+    fn what_is_not_given_has_the_documented_default() {
+        let job = made(&format!("{TASK}[model]\nprovider = 'lexical'")).unwrap();
+        assert_eq!(job.model.name, "lexical");
+        assert_eq!(job.batch.rows_per_call.get(), ROWS_PER_CALL);
+        assert_eq!(job.batch.max_attempts, MAX_ATTEMPTS);
+        assert_eq!(job.output.label_column, LABEL_COLUMN);
+        assert_eq!(job.limits, Limits::default());
+        assert_eq!(job.give_up_after.as_secs(), GIVE_UP_AFTER_S);
+        assert_eq!(job.row_limit, None);
+    }
+
+    #[test]
+    fn zero_is_no_limit() {
+        let job = made(&format!(
+            "{TASK}[model]\nprovider = 'lexical'\n[limits]\ntokens_per_minute = 0\nrequests_per_minute = 5"
+        ));
+        let limits = job.unwrap().limits;
+        assert_eq!(limits.tokens_per_minute, None);
+        assert_eq!(limits.requests_per_minute, NonZeroU32::new(5));
+    }
+
+    #[test]
+    fn the_vocabulary_follows_from_the_models_name() {
+        assert_eq!(vocabulary_of("gpt-4o-mini"), Vocabulary::O200k);
+        assert_eq!(vocabulary_of("gpt-4-turbo"), Vocabulary::Cl100k);
+        assert_eq!(vocabulary_of("openai/gpt-3.5-turbo"), Vocabulary::Cl100k);
+        assert_eq!(vocabulary_of("llama-3.1-8b-instant"), Vocabulary::O200k);
+    }
+}

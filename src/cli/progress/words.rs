@@ -1,0 +1,182 @@
+//! Numbers, times and events in the words that every display shares.
+
+use std::time::Duration;
+
+use crate::cli::console::one_line;
+use crate::domain::event::{Event, WaitFor};
+
+/// `1,234,567`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// A rounded rate, grouped.
+pub fn grouped_rate(rate: f64) -> String {
+    grouped(rate.max(0.0).round() as u64)
+}
+
+/// `4.2 s`, `5 m 12 s`, `5 h 54 m`, `3 d 4 h`: two units at most.
+pub fn span(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..10 => format!("{:.1} s", time.as_secs_f64()),
+        10..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} m {} s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{} h {} m", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+/// `12.3 %`.
+pub fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+/// What the run waits for.
+pub fn wait(wait: WaitFor) -> &'static str {
+    match wait {
+        WaitFor::Tokens => "token window",
+        WaitFor::Requests => "request window",
+        WaitFor::Spread => "even pace",
+        WaitFor::RetryAfter => "provider's retry-after",
+        WaitFor::Backoff => "backing off",
+        WaitFor::Replies => "replies",
+    }
+}
+
+/// The line that an event is worth on a terminal or in a log; `None` for what only counts.
+pub fn line(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::RunStarted { .. } => started(event)?,
+        Event::PartReopened { part, rows } => {
+            format!("part {part} is opened again: {} rows are asked again", grouped(*rows))
+        }
+        Event::ParameterDropped { parameter } => {
+            format!("the model takes no `{parameter}`; it is left out from now on")
+        }
+        Event::FormChanged { from, to } => {
+            format!("answers are asked as `{to}` instead of `{from}` from now on")
+        }
+        Event::JournalReplayed { rows, unsettled_calls } => format!(
+            "{} paid answers of an earlier run taken from the journal; {unsettled_calls} calls of \
+             unknown end",
+            grouped(*rows)
+        ),
+        Event::Warning { message } => format!("warning: {}", one_line(message)),
+        _ => return None,
+    })
+}
+
+/// The line of a failed call; `None` for any other event.
+pub fn failure(event: &Event) -> Option<String> {
+    let Event::CallFailed { call, rows, kind, status, message, retry_in, .. } = event else {
+        return None;
+    };
+    let status = status.map_or_else(String::new, |status| format!(" {status}"));
+    let next = match retry_in {
+        Some(seconds) => format!("tried again in {}", span(super::tally::duration(*seconds))),
+        None => "not tried again".into(),
+    };
+    Some(format!("call {call} ({rows} rows) failed: {kind}{status}: {}; {next}", one_line(message)))
+}
+
+fn started(event: &Event) -> Option<String> {
+    let Event::RunStarted {
+        rows,
+        rows_done,
+        provider,
+        model,
+        host,
+        api_key_env,
+        tokens_per_minute,
+        rows_per_call,
+        ..
+    } = event
+    else {
+        return None;
+    };
+    let done = match rows_done {
+        0 => String::new(),
+        done => format!(", {} of them done", grouped(*done)),
+    };
+    let who = match (host.as_str(), api_key_env) {
+        ("", _) => format!("{provider} (offline)"),
+        (host, Some(variable)) => format!("{model} at {host}, key from {variable}"),
+        (host, None) => format!("{model} at {host}, no key sent"),
+    };
+    let limit = match tokens_per_minute {
+        Some(limit) => format!("{} tokens a minute", grouped(u64::from(*limit))),
+        None => "no token limit".into(),
+    };
+    Some(
+        one_line(&format!(
+            "{} rows{done}; {who}; at most {rows_per_call} rows a call; {limit}",
+            grouped(*rows)
+        ))
+        .into_owned(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_three() {
+        let grouped = [0, 999, 1_000, 1_234_567].map(grouped);
+        assert_eq!(grouped, ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn times_have_two_units_at_most() {
+        let spans = [4, 59, 60, 3_599, 21_240, 273_600];
+        let spans = spans.map(|seconds| span(Duration::from_secs(seconds)));
+        assert_eq!(spans, ["4.0 s", "59 s", "1 m 0 s", "59 m 59 s", "5 h 54 m", "3 d 4 h"]);
+    }
+
+    #[test]
+    fn host_and_key_variable_are_named_before_the_first_call() {
+        let event = Event::RunStarted {
+            run: "r".into(),
+            rows: 2_000_000,
+            rows_done: 50_000,
+            unlabelled: 0,
+            provider: "openai".into(),
+            model: "gpt-4o-mini".into(),
+            host: "api.openai.com".into(),
+            api_key_env: Some("OPENAI_API_KEY".into()),
+            tokens_per_minute: Some(200_000),
+            rows_per_call: 50,
+        };
+        assert_eq!(
+            line(&event).unwrap(),
+            "2,000,000 rows, 50,000 of them done; gpt-4o-mini at api.openai.com, key from \
+             OPENAI_API_KEY; at most 50 rows a call; 200,000 tokens a minute"
+        );
+    }
+
+    #[test]
+    fn a_providers_words_cant_steer_the_terminal() {
+        let event = Event::CallFailed {
+            call: 3,
+            rows: 50,
+            kind: "server_error".into(),
+            status: Some(502),
+            message: "\u{1b}[2Jbad\ngateway".into(),
+            retry_in: Some(4.0),
+            seconds: 1.0,
+        };
+        assert_eq!(
+            failure(&event).unwrap(),
+            "call 3 (50 rows) failed: server_error 502: \\u{1b}[2Jbad\\ngateway; tried again in 4.0 s"
+        );
+    }
+}

@@ -1,0 +1,177 @@
+//! `run` and `preview`: settings to a job, a job to the engine, its end to an exit code.
+
+use std::error::Error;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+
+use super::api_key::{ApiKey, ApiKeyError, api_key};
+use super::arguments::{ConfigArgument, PreviewArguments, RunArguments};
+use super::config_file::{self, ConfigError, DEFAULT_PATH};
+use super::exit_code::ExitCode;
+use super::job::{JobError, job};
+use super::preview_view::{Preview, preview};
+use super::progress::Progress;
+use super::settings::Settings;
+use super::signals::{self, Signal, StopSignal};
+use super::summary_view::{RunReport, summary};
+use super::values::ProgressMode;
+use super::{console, environment};
+use crate::domain::clock::SystemClock;
+use crate::domain::{Clock, EventSink, JobSpec};
+
+/// What a run is given beside its job.
+#[derive(Clone)]
+pub struct RunContext {
+    /// Where its events go.
+    pub events: Arc<dyn EventSink>,
+    /// Whether it was asked to stop.
+    pub stop: StopSignal,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The key for the service, if one is sent.
+    pub api_key: Option<ApiKey>,
+}
+
+/// Whoever does the work.
+pub trait Engine {
+    /// Runs `job` to its end, or until it is stopped; says how it ended.
+    ///
+    /// # Errors
+    /// If there is no end to report: the input or output can't be used, or a defect.
+    fn run(&self, job: JobSpec, context: RunContext) -> BoxFuture<'_, Result<RunReport, Failure>>;
+
+    /// Asks for the first `rows` rows of `job` and writes nothing.
+    ///
+    /// # Errors
+    /// If the input can't be used or the provider doesn't answer.
+    fn preview(
+        &self,
+        job: JobSpec,
+        rows: usize,
+        context: RunContext,
+    ) -> BoxFuture<'_, Result<Preview, Failure>>;
+}
+
+/// A command that came to nothing: why, and what the shell is told.
+#[derive(Debug)]
+pub struct Failure {
+    /// What the shell is told.
+    pub code: ExitCode,
+    /// Why.
+    pub error: Box<dyn Error + Send + Sync>,
+}
+
+impl Failure {
+    /// A failure with this exit code.
+    pub fn new(code: ExitCode, error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
+        Failure { code, error: error.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+macro_rules! usage_failures {
+    ($($error:ty),+) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Failure {
+                Failure::new(ExitCode::Usage, error)
+            }
+        })+
+    };
+}
+
+usage_failures!(ConfigError, JobError, ApiKeyError);
+
+/// How many rows a preview asks for.
+const PREVIEW_ROWS: usize = 20;
+
+/// Classifies the input into the output, or goes on where that stopped.
+///
+/// # Errors
+/// If the settings make no job, or the engine has no end to report.
+pub fn run(arguments: RunArguments, engine: &dyn Engine) -> Result<ExitCode, Failure> {
+    let (settings, config) = settings(arguments.settings, &arguments.config)?;
+    let mode = settings.run.progress.unwrap_or_default();
+    let job = job(settings, arguments.input, arguments.output, config.as_deref())?;
+    let desk = Desk::open(&job, mode)?;
+    let stop = desk.context.stop.clone();
+    let report = desk.see_through(|context| engine.run(job, context))?;
+    if mode != ProgressMode::Json {
+        console::message(&summary(&report));
+    }
+    Ok(report.exit_code(stop.signal().map(Signal::exit_code)))
+}
+
+/// Asks for 20 rows and shows what they got, the request and its cost.
+///
+/// # Errors
+/// If the settings make no job, the input can't be used or the provider doesn't answer.
+pub fn run_preview(arguments: PreviewArguments, engine: &dyn Engine) -> Result<ExitCode, Failure> {
+    let (settings, config) = settings(arguments.settings, &arguments.config)?;
+    let mode = settings.run.progress.unwrap_or(ProgressMode::None);
+    let job = job(settings, arguments.input, PathBuf::new(), config.as_deref())?;
+    let desk = Desk::open(&job, mode)?;
+    let asked = desk.see_through(|context| engine.preview(job, PREVIEW_ROWS, context))?;
+    console::data(&preview(&asked)).map_err(|error| Failure::new(ExitCode::Internal, error))?;
+    Ok(ExitCode::Done)
+}
+
+/// The settings that were typed, over the environment's, over the config's; and which config it was.
+fn settings(
+    typed: Settings,
+    config: &ConfigArgument,
+) -> Result<(Settings, Option<PathBuf>), ConfigError> {
+    let file = match &config.path {
+        Some(path) => Some(path.clone()),
+        None => Some(PathBuf::from(DEFAULT_PATH)).filter(|path| path.exists()),
+    };
+    let settings = match &file {
+        Some(file) => typed.over(config_file::read(Path::new(file))?),
+        None => typed,
+    };
+    Ok((settings, file))
+}
+
+/// What a run needs from its surroundings, set up before anything is spent.
+struct Desk {
+    runtime: tokio::runtime::Runtime,
+    progress: Arc<Progress>,
+    context: RunContext,
+}
+
+impl Desk {
+    fn open(job: &JobSpec, mode: ProgressMode) -> Result<Desk, Failure> {
+        let api_key = api_key(&job.model, environment::variable)?;
+        let internal = |error: std::io::Error| Failure::new(ExitCode::Internal, error);
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(internal)?;
+        let announce = move || {
+            if mode != ProgressMode::Json {
+                console::message(
+                    "stopping: calls in flight are finished first; once more ends at once",
+                );
+            }
+        };
+        let stop = signals::listen(announce).map_err(internal)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let progress = Arc::new(Progress::start(mode, Arc::clone(&clock)));
+        let events = Arc::clone(&progress) as Arc<dyn EventSink>;
+        Ok(Desk { runtime, progress, context: RunContext { events, stop, clock, api_key } })
+    }
+
+    /// Does the work to its end and takes the display down.
+    fn see_through<'a, T>(self, work: impl FnOnce(RunContext) -> BoxFuture<'a, T>) -> T {
+        let ended = self.runtime.block_on(work(self.context));
+        self.progress.finish();
+        // What still hangs in a system call holds nobody up: the process is about to end.
+        self.runtime.shutdown_background();
+        ended
+    }
+}

@@ -1,0 +1,380 @@
+//! Every setting of a job, once: a field here is a flag, an environment variable and a config key.
+//!
+//! A section is one table of the config. Nothing is required and nothing has its default yet, so
+//! that what was typed, the environment and the file can be laid over each other field by field.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use toml::de::DeValue;
+
+use super::label_setting::LabelSetting;
+use super::section::{Refusal, Section, section};
+use super::values::{Bytes, Count, ProgressMode, Reasons, Span};
+use crate::domain::spec::{AnswerForm, KeySource, OnDuplicateId, ProviderKind, Vocabulary};
+
+/// A whole number.
+type Whole = Count<0, { u64::MAX }>;
+/// A whole number of 32 bits.
+type Whole32 = Count<0, { u32::MAX as u64 }>;
+/// At least one.
+type Positive = Count<1, { u64::MAX }>;
+/// At least one, 32 bits.
+type Positive32 = Count<1, { u32::MAX as u64 }>;
+/// Seconds of a timeout: at most a day.
+type Seconds = Count<1, 86_400>;
+
+section! {
+    /// What is asked of which column.
+    TaskSettings ["", "Task"] {
+        /// The column with the rows' id: unique, never null
+        ///
+        /// "@row" takes the row's number in the input instead. Answers are tied to ids, so choose
+        /// one that stays with its row when the input grows. Example: --id customer_id
+        #[arg(env = "BATCHCLASS_ID", value_name = "COLUMN")]
+        id: String,
+
+        /// The column to classify, or a template over columns
+        ///
+        /// Every column that the model reads is paid for, row by row; name only those that help
+        /// to decide. Example: --text "{title}: {body}"
+        #[arg(env = "BATCHCLASS_TEXT", value_name = "TEMPLATE")]
+        text: String,
+
+        /// What the model is told before the labels
+        ///
+        /// Paid once per call, not per row. Say what the rows are and how to decide between
+        /// labels that overlap. Example: --instructions "You classify UK postal addresses."
+        #[arg(env = "BATCHCLASS_INSTRUCTIONS", value_name = "TEXT")]
+        instructions: String,
+
+        /// A file with the instructions, UTF-8
+        ///
+        /// Instead of --instructions, for a long text. In the config the path counts from the
+        /// config's folder. Example: --instructions-file prompt.md
+        #[arg(env = "BATCHCLASS_INSTRUCTIONS_FILE", value_name = "PATH")]
+        instructions_file: PathBuf,
+
+        /// A code by which the model may decline a row [default: none]
+        ///
+        /// A declined row has no label and the reason `unsure`, instead of a guess. It is asked
+        /// again only with --retry unsure. Example: --unsure U
+        #[arg(env = "BATCHCLASS_UNSURE", value_name = "CODE")]
+        unsure: String,
+    }
+}
+
+section! {
+    /// Who answers, and how it is reached.
+    ModelSettings ["model", "Model"] {
+        /// Who answers: a service, or the embedded scorer (offline, no key)
+        ///
+        /// `openai` is any service with an OpenAI-compatible chat endpoint, also a local one.
+        /// `lexical` compares words; it costs nothing and rehearses a job. No default.
+        #[arg(env = "BATCHCLASS_PROVIDER", value_name = "openai|lexical")]
+        provider: ProviderKind,
+
+        /// The model's name as the service knows it
+        ///
+        /// Required with `openai`. Example: --model gpt-4o-mini
+        #[arg(long = "model", env = "BATCHCLASS_MODEL", value_name = "NAME")]
+        name: String,
+
+        /// The service's address, up to /chat/completions [default: https://api.openai.com/v1]
+        ///
+        /// A key is only ever sent over https or to this machine.
+        /// Example: --base-url http://localhost:8000/v1
+        #[arg(env = "BATCHCLASS_BASE_URL", value_name = "URL")]
+        base_url: String,
+
+        /// The environment variable that holds the key [default: OPENAI_API_KEY at the default address]
+        ///
+        /// The key itself stands in no file and no flag. At another address there is no default,
+        /// so that a key never reaches a host that it was not meant for; on this machine none is
+        /// sent unless a variable is named. "" sends none. Example: --api-key-env GROQ_API_KEY
+        #[arg(env = "BATCHCLASS_API_KEY_ENV", value_name = "VARIABLE")]
+        api_key_env: String,
+
+        /// The vocabulary that tokens are counted with [default: by the model's name]
+        ///
+        /// o200k for GPT-4o and later, cl100k for GPT-4 and GPT-3.5. Other models are counted
+        /// with o200k and corrected by what the service reports.
+        #[arg(env = "BATCHCLASS_VOCABULARY", value_name = "o200k|cl100k")]
+        vocabulary: Vocabulary,
+
+        /// The form of the answers [default: array]
+        ///
+        /// `array` costs 3 tokens a row and a small schema; `object` rules out lost rows where
+        /// schemas are free (vLLM, llama.cpp); `lines` needs no schema. A service that refuses
+        /// one is asked in the next by itself.
+        #[arg(env = "BATCHCLASS_ANSWER_FORM", value_name = "array|object|lines")]
+        answer_form: AnswerForm,
+
+        /// What stands for a row in a call [default: random]
+        ///
+        /// `random` sends three fresh digits, one token; the id never leaves this machine. `id`
+        /// sends the row's own id, which costs more tokens and tells the service what it is.
+        #[arg(env = "BATCHCLASS_KEY", value_name = "random|id")]
+        key: KeySource,
+
+        /// How much a reasoning model thinks [default: the least that it takes]
+        ///
+        /// Hidden reasoning is billed like an answer and is often most of the bill.
+        /// Example: --reasoning-effort low
+        #[arg(env = "BATCHCLASS_REASONING_EFFORT", value_name = "EFFORT")]
+        reasoning_effort: String,
+
+        /// Most tokens that one reply may have, reasoning included [default: 16384]
+        ///
+        /// An upper bound for the room that a call asks for, which is tight by itself, since
+        /// services charge it on admission.
+        #[arg(env = "BATCHCLASS_MAX_OUTPUT_TOKENS", value_name = "TOKENS")]
+        max_output_tokens: Positive32,
+
+        /// Longest wait for a connection, seconds [default: 10]
+        ///
+        /// Raise it behind a slow proxy.
+        #[arg(env = "BATCHCLASS_CONNECT_TIMEOUT_S", value_name = "SECONDS")]
+        connect_timeout_s: Seconds,
+
+        /// Longest silence within a reply, seconds [default: 120]
+        ///
+        /// Replies are not streamed: a model that thinks for long before it answers needs more.
+        #[arg(env = "BATCHCLASS_READ_TIMEOUT_S", value_name = "SECONDS")]
+        read_timeout_s: Seconds,
+
+        /// Longest wait for a whole reply, seconds [default: 300]
+        ///
+        /// A call that is given up on may still be billed; keep it above the slowest reply.
+        #[arg(env = "BATCHCLASS_REPLY_TIMEOUT_S", value_name = "SECONDS")]
+        reply_timeout_s: Seconds,
+    }
+}
+
+section! {
+    /// How fast the model may be asked.
+    LimitSettings ["limits", "Limits"] {
+        /// Tokens in any 60 seconds, prompt and reply together; 0 = no limit [default: 0]
+        ///
+        /// Take it from your account's limits page. Calls are paced so that no rolling minute
+        /// passes it; how many run at once follows from it. Example: --tokens-per-minute 200000
+        #[arg(env = "BATCHCLASS_TOKENS_PER_MINUTE", value_name = "TOKENS")]
+        tokens_per_minute: Whole32,
+
+        /// Requests in any 60 seconds; 0 = no limit [default: 0]
+        ///
+        /// Seldom the limit that binds, since a call carries many rows.
+        #[arg(env = "BATCHCLASS_REQUESTS_PER_MINUTE", value_name = "REQUESTS")]
+        requests_per_minute: Whole32,
+    }
+}
+
+section! {
+    /// How rows are packed into calls.
+    BatchSettings ["batch", "Packing"] {
+        /// Most rows in one call, 1 to 900 [default: 50]
+        ///
+        /// The fixed prompt is paid once per call: with 700 prompt tokens a row costs 60 tokens
+        /// at 20 rows a call, 37 at 50 and 30 at 100. Weak models err more in long batches.
+        #[arg(env = "BATCHCLASS_ROWS_PER_CALL", value_name = "ROWS")]
+        rows_per_call: Count<1, 900>,
+
+        /// Most tokens of one call, prompt and expected answer [default: 8000]
+        ///
+        /// Closes a batch of long rows before it is full. A row that is longer by itself is left
+        /// without a label, reason `too_long`.
+        #[arg(env = "BATCHCLASS_TOKENS_PER_CALL", value_name = "TOKENS")]
+        tokens_per_call: Positive32,
+
+        /// How often a row is asked, over all runs [default: 3]
+        ///
+        /// A row that replies keep leaving out is paid for each time; then it is written without
+        /// a label and with the reason.
+        #[arg(env = "BATCHCLASS_MAX_ATTEMPTS", value_name = "TIMES")]
+        max_attempts: Count<1, 1000>,
+
+        /// How many distinct texts are remembered, so that equal ones are asked once [default: 200000]
+        ///
+        /// About 60 bytes of memory each. 0 asks every row for itself.
+        #[arg(env = "BATCHCLASS_DEDUPE_TEXTS", value_name = "TEXTS")]
+        dedupe_texts: Count<0, 100_000_000>,
+    }
+}
+
+section! {
+    /// How the input is read.
+    InputSettings ["input", "Input"] {
+        /// A column with labels that stand already [default: none]
+        ///
+        /// Rows that have a value in it are passed through with it and never asked or paid for.
+        #[arg(env = "BATCHCLASS_EXISTING_LABEL", value_name = "COLUMN")]
+        existing_label: String,
+
+        /// A column with known answers to measure accuracy by [default: none]
+        ///
+        /// It is only ever compared with, never sent and never copied into the label.
+        #[arg(env = "BATCHCLASS_GOLD", value_name = "COLUMN")]
+        gold: String,
+
+        /// What a repeated id does [default: error]
+        ///
+        /// `error` stops before the first call and names both rows; `first` keeps the row that
+        /// stands first.
+        #[arg(env = "BATCHCLASS_ON_DUPLICATE_ID", value_name = "error|first")]
+        on_duplicate_id: OnDuplicateId,
+
+        /// Most memory for sorting an unsorted input, bytes or like 1GiB [default: 1GiB]
+        ///
+        /// An input in id order needs none. More than this is sorted on disk.
+        #[arg(env = "BATCHCLASS_SORT_MEMORY", value_name = "SIZE")]
+        sort_memory: Bytes,
+    }
+}
+
+section! {
+    /// What is written.
+    OutputSettings ["output", "Output"] {
+        /// Rows in each numbered Parquet part [default: 50000]
+        ///
+        /// Fixed for an output by its first run. Smaller parts appear sooner.
+        #[arg(env = "BATCHCLASS_ROWS_PER_PART", value_name = "ROWS")]
+        rows_per_part: Positive32,
+
+        /// The name of the label's column [default: label]
+        ///
+        /// The column beside it that says why a label is missing adds `_reason`.
+        #[arg(env = "BATCHCLASS_LABEL_COLUMN", value_name = "COLUMN")]
+        label_column: String,
+
+        /// Rows that may lack a label in a run that counts as a success [default: 0]
+        ///
+        /// With more the exit code is 3 and `_SUCCESS` is not written.
+        #[arg(env = "BATCHCLASS_MAX_UNLABELLED", value_name = "ROWS")]
+        max_unlabelled: Whole,
+
+        /// Reasons for which rows are asked again although they usually are not [default: none]
+        ///
+        /// Rows that were missing or cut are asked again by every run; refused, too long and
+        /// declined ones only when named here, so that a nightly job doesn't pay for the same
+        /// refusal every night. Example: --retry refused,unsure
+        #[arg(env = "BATCHCLASS_RETRY", value_name = "REASONS")]
+        retry: Reasons,
+    }
+}
+
+section! {
+    /// How far a run goes and what it shows.
+    RunSettings ["run", "Run"] {
+        /// Classify only the first rows in id order [default: all]
+        ///
+        /// To look at a thousand labels before paying for millions: a later run with a higher
+        /// limit, or none, goes on from there. Example: --limit 1000
+        #[arg(env = "BATCHCLASS_LIMIT", value_name = "ROWS")]
+        limit: Positive,
+
+        /// Longest time of nothing but failures before the run ends [default: 30m]
+        ///
+        /// The run backs off and tries again until then; afterwards the same command resumes it.
+        #[arg(env = "BATCHCLASS_GIVE_UP_AFTER", value_name = "TIME")]
+        give_up_after: Span,
+
+        /// How progress is shown on stderr [default: auto]
+        ///
+        /// `auto` draws a bar on a terminal and prints a line every 10 seconds elsewhere; `json`
+        /// prints one JSON line per event.
+        #[arg(env = "BATCHCLASS_PROGRESS", value_name = "auto|bar|plain|json|none")]
+        progress: ProgressMode,
+    }
+}
+
+/// Every setting of a job, from one source or from several laid over each other.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Settings {
+    /// What is asked of which column: the top of the config.
+    #[command(flatten)]
+    pub task: TaskSettings,
+
+    /// A label, with what it covers; repeat it for each label
+    ///
+    /// In the config `[[labels]]` also takes a code and examples. Labels given here replace the
+    /// config's. The variable takes one label a line.
+    /// Example: --label "Rural Fringe=farms and hamlets" --label "City Flats"
+    #[arg(
+        long = "label",
+        env = "BATCHCLASS_LABEL",
+        hide_env = true,
+        help_heading = "Task",
+        value_name = "NAME[=DESCRIPTION]",
+        value_delimiter = '\n',
+        value_parser = LabelSetting::parse
+    )]
+    pub labels: Vec<LabelSetting>,
+
+    /// `[model]`.
+    #[command(flatten)]
+    pub model: ModelSettings,
+    /// `[limits]`.
+    #[command(flatten)]
+    pub limits: LimitSettings,
+    /// `[batch]`.
+    #[command(flatten)]
+    pub batch: BatchSettings,
+    /// `[input]`.
+    #[command(flatten)]
+    pub input: InputSettings,
+    /// `[output]`.
+    #[command(flatten)]
+    pub output: OutputSettings,
+    /// `[run]`.
+    #[command(flatten)]
+    pub run: RunSettings,
+}
+
+impl Settings {
+    /// The config's tables and their keys, the top of the file first.
+    pub const TABLES: [(&'static str, &'static [&'static str]); 7] = [
+        (TaskSettings::TABLE, TaskSettings::KEYS),
+        (ModelSettings::TABLE, ModelSettings::KEYS),
+        (LimitSettings::TABLE, LimitSettings::KEYS),
+        (BatchSettings::TABLE, BatchSettings::KEYS),
+        (InputSettings::TABLE, InputSettings::KEYS),
+        (OutputSettings::TABLE, OutputSettings::KEYS),
+        (RunSettings::TABLE, RunSettings::KEYS),
+    ];
+
+    /// Sets `key` in `table` to a value of the config.
+    ///
+    /// # Errors
+    /// If there is no such key in the table, or the value is not what it wants.
+    pub fn set(&mut self, table: &str, key: &str, value: &DeValue<'_>) -> Result<(), Refusal> {
+        match table {
+            TaskSettings::TABLE => self.task.set(key, value),
+            ModelSettings::TABLE => self.model.set(key, value),
+            LimitSettings::TABLE => self.limits.set(key, value),
+            BatchSettings::TABLE => self.batch.set(key, value),
+            InputSettings::TABLE => self.input.set(key, value),
+            OutputSettings::TABLE => self.output.set(key, value),
+            RunSettings::TABLE => self.run.set(key, value),
+            _ => Err(Refusal::UnknownKey),
+        }
+    }
+
+    /// These settings, and `lower`'s where nothing is set here. Labels and instructions are
+    /// replaced as a whole, however they are given.
+    pub fn over(self, mut lower: Settings) -> Settings {
+        if self.task.instructions.is_some() || self.task.instructions_file.is_some() {
+            lower.task.instructions = None;
+            lower.task.instructions_file = None;
+        }
+        Settings {
+            task: self.task.over(lower.task),
+            labels: if self.labels.is_empty() { lower.labels } else { self.labels },
+            model: self.model.over(lower.model),
+            limits: self.limits.over(lower.limits),
+            batch: self.batch.over(lower.batch),
+            input: self.input.over(lower.input),
+            output: self.output.over(lower.output),
+            run: self.run.over(lower.run),
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! What `simulate` takes: the server's limits, its pace and its faults.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::values::{Setting, parse, share};
+
+/// How the simulated server counts a request on admission.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Admission {
+    /// What the call will really use.
+    #[default]
+    Usage,
+    /// The prompt and all of `max_tokens`, as some services do.
+    MaxTokens,
+}
+
+impl Setting for Admission {
+    fn wanted() -> String {
+        "`usage` or `max-tokens`".into()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        match text {
+            "usage" => Some(Admission::Usage),
+            "max-tokens" => Some(Admission::MaxTokens),
+            _ => None,
+        }
+    }
+
+    fn from_toml(value: &toml::de::DeValue<'_>) -> Option<Self> {
+        Self::from_text(value.as_str()?)
+    }
+}
+
+/// The server's limits, its pace and what it answers.
+#[derive(Args, Clone, Debug)]
+pub struct SimulateArguments {
+    /// The port on 127.0.0.1; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    pub port: u16,
+    /// Tokens in any 60 seconds; 0 = no limit
+    #[arg(long, value_name = "TOKENS", default_value_t = 0, help_heading = "Limits")]
+    pub tokens_per_minute: u32,
+    /// Requests in any 60 seconds; 0 = no limit
+    #[arg(long, value_name = "REQUESTS", default_value_t = 0, help_heading = "Limits")]
+    pub requests_per_minute: u32,
+    /// What a request counts on admission
+    #[arg(
+        long,
+        value_name = "usage|max-tokens",
+        default_value = "usage",
+        value_parser = parse::<Admission>,
+        help_heading = "Limits"
+    )]
+    pub admission: Admission,
+    /// Time to the first token, milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 400, help_heading = "Pace")]
+    pub latency_ms: u64,
+    /// Time for each token of the reply, milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 6.0, value_parser = at_least_zero, help_heading = "Pace")]
+    pub ms_per_output_token: f64,
+    /// How much the time varies: a share of it, 0 to 1
+    #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = share, help_heading = "Pace")]
+    pub jitter: f64,
+    /// By how much the server counts more tokens than the vocabulary: 0.05 = 5 % more
+    #[arg(
+        long,
+        value_name = "SHARE",
+        default_value_t = 0.0,
+        allow_negative_numbers = true,
+        value_parser = bias,
+        help_heading = "Answers"
+    )]
+    pub count_bias: f64,
+    /// Hidden reasoning tokens in every reply
+    #[arg(long, value_name = "TOKENS", default_value_t = 0, help_heading = "Answers")]
+    pub hidden_output_tokens: u32,
+    /// Count no tokens for a schema
+    #[arg(long, help_heading = "Answers")]
+    pub free_schema: bool,
+    /// Answer every row with this code
+    #[arg(long, value_name = "CODE", help_heading = "Answers", conflicts_with = "gold")]
+    pub fixed_answer: Option<String>,
+    /// Answer from a CSV file with the columns `text` and `label`
+    #[arg(long, value_name = "PATH", help_heading = "Answers")]
+    pub gold: Option<PathBuf>,
+    /// The seed of all that is drawn, so that a run can be repeated
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, help_heading = "Answers")]
+    pub seed: u64,
+    /// Refuse requests that hold this parameter (HTTP 400); repeat it for several
+    #[arg(long, value_name = "NAME", help_heading = "Faults")]
+    pub refuse_parameter: Vec<String>,
+    /// Refuse requests with a row that holds this text
+    #[arg(long, value_name = "TEXT", help_heading = "Faults")]
+    pub refuse_marker: Option<String>,
+    /// Share of rows that a reply leaves out
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share, help_heading = "Faults")]
+    pub drop: f64,
+    /// Share of rows that a reply answers twice, differently
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share, help_heading = "Faults")]
+    pub repeat: f64,
+    /// Share of rows that get a code which no label has
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share, help_heading = "Faults")]
+    pub unknown_code: f64,
+    /// Share of rows that get an answer under a key which was not asked
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share, help_heading = "Faults")]
+    pub foreign_key: f64,
+    /// Share of replies in shuffled order
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share, help_heading = "Faults")]
+    pub shuffle: f64,
+    /// Share of replies that are cut
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share, help_heading = "Faults")]
+    pub cut: f64,
+    /// Share of replies in a code fence with prose around it
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share, help_heading = "Faults")]
+    pub fence: f64,
+    /// Share of requests that are refused as a whole
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share, help_heading = "Faults")]
+    pub refuse: f64,
+    /// Share of requests answered with HTTP 500
+    #[arg(long = "status-500", value_name = "SHARE", default_value_t = 0.0, value_parser = share, help_heading = "Faults")]
+    pub status_500: f64,
+    /// Share of requests answered with HTTP 429 for no reason
+    #[arg(long = "status-429", value_name = "SHARE", default_value_t = 0.0, value_parser = share, help_heading = "Faults")]
+    pub status_429: f64,
+    /// Share of connections that are reset before the reply is whole
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share, help_heading = "Faults")]
+    pub reset: f64,
+    /// Share of requests that are never answered
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share, help_heading = "Faults")]
+    pub hang: f64,
+    /// All of these shares at once; one that is given by itself stands
+    #[arg(long, value_name = "SHARE", value_parser = share, help_heading = "Faults")]
+    pub faults: Option<f64>,
+}
+
+impl SimulateArguments {
+    /// The arguments with `faults` put into every fault's share that was not given.
+    pub fn with_all_faults(mut self) -> Self {
+        let Some(faults) = self.faults else {
+            return self;
+        };
+        for share in [
+            &mut self.drop,
+            &mut self.repeat,
+            &mut self.unknown_code,
+            &mut self.foreign_key,
+            &mut self.shuffle,
+            &mut self.cut,
+            &mut self.fence,
+            &mut self.refuse,
+            &mut self.status_500,
+            &mut self.status_429,
+            &mut self.reset,
+            &mut self.hang,
+        ] {
+            if *share == 0.0 {
+                *share = faults;
+            }
+        }
+        self
+    }
+}
+
+fn at_least_zero(text: &str) -> Result<f64, &'static str> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number >= 0.0);
+    number.ok_or("it wants a number of at least 0")
+}
+
+fn bias(text: &str) -> Result<f64, &'static str> {
+    let share = text.parse().ok().filter(|share| (-0.5..=1.0).contains(share));
+    share.ok_or("it wants a share from -0.5 to 1, such as 0.05")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: SimulateArguments,
+    }
+
+    fn parsed(flags: &[&str]) -> Result<SimulateArguments, clap::Error> {
+        let line = Line::try_parse_from(std::iter::once(&"simulate").chain(flags));
+        line.map(|line| line.arguments)
+    }
+
+    #[test]
+    fn all_faults_at_once_leave_those_that_were_given() {
+        let arguments = parsed(&["--faults", "0.05", "--hang", "0.01"]).unwrap().with_all_faults();
+        assert_eq!((arguments.drop, arguments.reset, arguments.hang), (0.05, 0.05, 0.01));
+        assert_eq!(parsed(&[]).unwrap().with_all_faults().drop, 0.0);
+    }
+
+    #[test]
+    fn a_share_above_one_is_refused() {
+        let error = parsed(&["--drop", "5"]).unwrap_err().to_string();
+        assert!(error.contains("it wants a share from 0 to 1"), "{error}");
+    }
+
+    #[test]
+    fn the_server_may_count_fewer_tokens() {
+        assert_eq!(parsed(&["--count-bias", "-0.1"]).unwrap().count_bias, -0.1);
+        assert!(parsed(&["--count-bias", "-0.9"]).is_err());
+    }
+}

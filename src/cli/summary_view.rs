@@ -1,0 +1,277 @@
+//! What a run comes to, in words: printed to stderr when it ends.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::exit_code::ExitCode;
+use super::progress::words::{grouped, grouped_rate, percent, span};
+use crate::domain::Reason;
+use crate::domain::event::RunEnd;
+
+/// What a run comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunReport {
+    /// How it ended.
+    pub end: RunEnd,
+    /// Why it was stopped, in words; `None` where nothing stopped it.
+    pub stopped_by: Option<String>,
+    /// Planned rows.
+    pub rows: u64,
+    /// Rows with a label, over all runs.
+    pub labelled: u64,
+    /// Rows that are done and have no label, over all runs, by reason.
+    pub unlabelled: BTreeMap<Reason, u64>,
+    /// Rows that this run settled, from whatever source.
+    pub rows_of_run: u64,
+    /// Of those, rows that the model was asked about.
+    pub rows_asked: u64,
+    /// How the labels compare with known answers, where a column has some.
+    pub accuracy: Option<Accuracy>,
+    /// Calls of this run.
+    pub calls: u64,
+    /// Tokens of this run's requests, as charged.
+    pub prompt_tokens: u64,
+    /// Tokens of this run's replies, as charged.
+    pub completion_tokens: u64,
+    /// What this run cost, US dollars, where the model's price is known.
+    pub price_usd: Option<f64>,
+    /// How long this run took.
+    pub elapsed: Duration,
+    /// The output folder, as it was typed.
+    pub output: PathBuf,
+    /// Rows that may lack a label in a run that counts as a success.
+    pub max_unlabelled: u64,
+}
+
+/// How labels compare with known answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accuracy {
+    /// Rows whose label is the known answer.
+    pub right: u64,
+    /// Rows that have both.
+    pub compared: u64,
+}
+
+impl RunReport {
+    /// Rows that are done and have no label, over all runs.
+    pub fn unlabelled_rows(&self) -> u64 {
+        self.unlabelled.values().sum()
+    }
+
+    /// Planned rows that are not done.
+    pub fn rows_left(&self) -> u64 {
+        self.rows.saturating_sub(self.labelled + self.unlabelled_rows())
+    }
+
+    /// The process's exit code; `interruption` is that of the signal that stopped it, if one did.
+    pub fn exit_code(&self, interruption: Option<ExitCode>) -> ExitCode {
+        ExitCode::of_run(self.end, self.unlabelled_rows(), self.max_unlabelled, interruption)
+    }
+}
+
+/// The report in words, a line for each matter, without a line end after the last.
+pub fn summary(report: &RunReport) -> String {
+    let mut text = headline(report);
+    let mut fact = |name: &str, value: String| {
+        let _ = write!(text, "\n  {name:<11} {value}");
+    };
+    fact("rows", grouped(report.rows));
+    fact("labelled", grouped(report.labelled));
+    if report.unlabelled_rows() > 0 {
+        fact("unlabelled", unlabelled(report));
+    }
+    if report.rows_left() > 0 {
+        fact("not done", grouped(report.rows_left()));
+    }
+    if let Some(Accuracy { right, compared }) = report.accuracy.filter(|known| known.compared > 0) {
+        let share = percent(right as f64 / compared as f64);
+        fact("accuracy", format!("{share} ({} of {} known)", grouped(right), grouped(compared)));
+    }
+    if report.calls > 0 {
+        fact("calls", grouped(report.calls));
+        fact("tokens", tokens(report));
+    }
+    if let Some(price) = report.price_usd {
+        fact("price", dollars(price));
+    }
+    fact("time", time(report));
+    fact("output", report.output.display().to_string());
+    if let Some(advice) = advice(report) {
+        let _ = write!(text, "\n{advice}");
+    }
+    text
+}
+
+fn headline(report: &RunReport) -> String {
+    let ended = match report.end {
+        RunEnd::Complete if report.unlabelled_rows() == 0 => "done: every row has a label",
+        RunEnd::Complete => "done: some rows have no label",
+        RunEnd::Interrupted => "interrupted",
+        RunEnd::Provider => "stopped by the provider",
+        RunEnd::Storage => "stopped by storage",
+        RunEnd::Quota => "stopped: quota or money ran out",
+    };
+    match &report.stopped_by {
+        Some(why) => format!("{ended}: {}", super::console::one_line(why)),
+        None => ended.to_owned(),
+    }
+}
+
+fn unlabelled(report: &RunReport) -> String {
+    let present = report.unlabelled.iter().filter(|(_, rows)| **rows > 0);
+    let reasons: Vec<String> =
+        present.map(|(reason, rows)| format!("{reason} {}", grouped(*rows))).collect();
+    format!("{} ({})", grouped(report.unlabelled_rows()), reasons.join(", "))
+}
+
+fn tokens(report: &RunReport) -> String {
+    let total = report.prompt_tokens + report.completion_tokens;
+    let mut text = format!(
+        "{} ({} in, {} out)",
+        grouped(total),
+        grouped(report.prompt_tokens),
+        grouped(report.completion_tokens)
+    );
+    if report.rows_asked > 0 {
+        let _ = write!(text, ", {:.1} a row", total as f64 / report.rows_asked as f64);
+    }
+    text
+}
+
+fn time(report: &RunReport) -> String {
+    let minutes = report.elapsed.as_secs_f64() / 60.0;
+    match report.rows_of_run {
+        rows if rows > 0 && minutes > 0.0 => {
+            format!("{}, {} rows/min", span(report.elapsed), grouped_rate(rows as f64 / minutes))
+        }
+        _ => span(report.elapsed),
+    }
+}
+
+/// A price with as many decimals as it takes to see it.
+pub fn dollars(price: f64) -> String {
+    match price {
+        price if price >= 1.0 => format!("${price:.2}"),
+        price if price >= 0.001 || price == 0.0 => format!("${price:.4}"),
+        price => format!("${price:.7}"),
+    }
+}
+
+/// What to do next, where something is left to do.
+fn advice(report: &RunReport) -> Option<String> {
+    if report.end != RunEnd::Complete {
+        return Some("run the same command again to go on from here".into());
+    }
+    if report.unlabelled_rows() <= report.max_unlabelled {
+        return None;
+    }
+    let is_there = |reason: &Reason| report.unlabelled.get(reason).is_some_and(|rows| *rows > 0);
+    let mut kept = Reason::ALL
+        .into_iter()
+        .filter(|reason| !reason.is_asked_again() && *reason != Reason::NoText && is_there(reason));
+    Some(match kept.next() {
+        Some(first) => {
+            let names = kept.fold(first.name().to_owned(), |names, next| format!("{names},{next}"));
+            format!("to ask those rows again: --retry {names}")
+        }
+        None => "--max-unlabelled says how many unlabelled rows still count as a success".into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::*;
+
+    fn report() -> RunReport {
+        RunReport {
+            end: RunEnd::Complete,
+            stopped_by: None,
+            rows: 2_000_000,
+            labelled: 2_000_000,
+            unlabelled: BTreeMap::new(),
+            rows_of_run: 2_000_000,
+            rows_asked: 1_950_000,
+            accuracy: Some(Accuracy { right: 962, compared: 1_000 }),
+            calls: 40_000,
+            prompt_tokens: 66_000_000,
+            completion_tokens: 6_150_000,
+            price_usd: Some(13.59),
+            elapsed: Duration::from_secs(21_600),
+            output: "out".into(),
+            max_unlabelled: 0,
+        }
+    }
+
+    #[test]
+    fn a_whole_run_says_what_it_did_and_what_it_cost() {
+        assert_snapshot!(summary(&report()), @r"
+        done: every row has a label
+          rows        2,000,000
+          labelled    2,000,000
+          accuracy    96.2 % (962 of 1,000 known)
+          calls       40,000
+          tokens      72,150,000 (66,000,000 in, 6,150,000 out), 37.0 a row
+          price       $13.59
+          time        6 h 0 m, 5,556 rows/min
+          output      out
+        ");
+        assert_eq!(report().exit_code(None), ExitCode::Done);
+    }
+
+    #[test]
+    fn rows_without_a_label_are_counted_by_reason_with_the_way_on() {
+        let unlabelled = BTreeMap::from([(Reason::Missing, 3), (Reason::Refused, 12)]);
+        let report = RunReport { labelled: 1_999_985, unlabelled, ..report() };
+        assert_snapshot!(summary(&report), @r"
+        done: some rows have no label
+          rows        2,000,000
+          labelled    1,999,985
+          unlabelled  15 (missing 3, refused 12)
+          accuracy    96.2 % (962 of 1,000 known)
+          calls       40,000
+          tokens      72,150,000 (66,000,000 in, 6,150,000 out), 37.0 a row
+          price       $13.59
+          time        6 h 0 m, 5,556 rows/min
+          output      out
+        to ask those rows again: --retry refused
+        ");
+        assert_eq!(report.exit_code(None), ExitCode::Unlabelled);
+    }
+
+    #[test]
+    fn a_run_that_was_stopped_says_how_to_resume() {
+        let report = RunReport {
+            end: RunEnd::Provider,
+            stopped_by: Some("the provider answered 401: bad\nkey".into()),
+            labelled: 1_000,
+            rows_of_run: 0,
+            rows_asked: 0,
+            calls: 0,
+            accuracy: None,
+            price_usd: None,
+            elapsed: Duration::from_millis(1_500),
+            ..report()
+        };
+        assert_snapshot!(summary(&report), @r"
+        stopped by the provider: the provider answered 401: bad\nkey
+          rows        2,000,000
+          labelled    1,000
+          not done    1,999,000
+          time        1.5 s
+          output      out
+        run the same command again to go on from here
+        ");
+        assert_eq!(report.exit_code(None), ExitCode::Stopped);
+    }
+
+    #[test]
+    fn small_prices_show_their_first_digits() {
+        assert_eq!(dollars(0.0), "$0.0000");
+        assert_eq!(dollars(0.0123), "$0.0123");
+        assert_eq!(dollars(0.0000123), "$0.0000123");
+    }
+}
