@@ -1,9 +1,12 @@
 //! Packing, pacing, asking and matching: rows to labels by key.
 
 pub mod answer_writer;
+pub mod batcher;
 pub mod codes;
+pub mod dedupe;
 pub mod dialect;
 pub mod fitted_prompt;
+pub mod governor;
 pub mod keys;
 pub mod lexical_scorer;
 pub mod one_line;
@@ -11,9 +14,6 @@ pub mod output_budget;
 pub mod price;
 pub mod prompt;
 pub mod prompt_reader;
-pub mod batcher;
-pub mod dedupe;
-pub mod governor;
 pub mod provider;
 pub mod reply_matcher;
 pub mod reply_reader;
