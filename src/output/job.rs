@@ -1,0 +1,266 @@
+//! What an output is: the job that it answers, as `job.json` keeps it from the first run on.
+//!
+//! It never changes. Rows that are planned later add `job-000002.json` and so on; a run whose job
+//! differs is refused with the differences.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest, Sha256};
+
+use super::checked_line::{from_hex, hex};
+use crate::domain::spec::{IdSource, OnDuplicateId, ProviderKind};
+use crate::domain::{Label, Stretch, Template, UnixMillis};
+
+/// The version of every format in an output folder that this program writes.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// A job, as its output remembers it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// [`FORMAT_VERSION`].
+    pub version: u32,
+    /// When the output was begun.
+    pub created: UnixMillis,
+    /// The program's version that began it.
+    pub batchclass: String,
+    /// Seeds the keys of all calls.
+    pub secret: Secret,
+    /// How parts are filled.
+    pub layout: Layout,
+    /// What is read.
+    pub input: InputIdentity,
+    /// What is asked.
+    pub prompt: PromptIdentity,
+    /// Who is asked.
+    pub model: ModelIdentity,
+    /// The name of the label's column; the reason's column adds `_reason`.
+    pub label_column: String,
+    /// The rows that were planned first; `None` if the input had none.
+    pub stretch: Option<Stretch>,
+}
+
+/// How parts are filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Layout {
+    /// A part holds all rows of its range; filling its null labels replaces it.
+    Replace,
+}
+
+/// The input that a job read, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputIdentity {
+    /// Its files, in order.
+    pub files: Vec<FileIdentity>,
+    /// Where a row's id comes from.
+    pub id: IdSource,
+    /// How a row's text is made.
+    pub text: Template,
+    /// The column whose values are passed through as labels.
+    pub existing_label: Option<String>,
+    /// What a repeated id does.
+    pub on_duplicate_id: OnDuplicateId,
+    /// Rows of the input, planned or not.
+    pub rows: u64,
+}
+
+/// One file of the input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileIdentity {
+    /// Its name, as the input calls it.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// When it was last changed.
+    pub modified: UnixMillis,
+}
+
+/// What the model is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromptIdentity {
+    /// The instructions.
+    pub instructions: String,
+    /// The labels, in the order of the prompt.
+    pub labels: Vec<Label>,
+    /// The code by which the model declines.
+    pub unsure_code: Option<String>,
+}
+
+/// Who is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelIdentity {
+    /// Which service.
+    pub provider: ProviderKind,
+    /// The model's name.
+    pub name: String,
+}
+
+/// Rows that were planned later: `job-000002.json` and on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LaterStretch {
+    /// [`FORMAT_VERSION`].
+    pub(super) version: u32,
+    /// The job that it belongs to.
+    pub(super) job: Fingerprint,
+    /// Its rows.
+    pub(super) stretch: Stretch,
+}
+
+impl Job {
+    /// The bytes of `job.json`.
+    ///
+    /// # Errors
+    /// If a part of it has no JSON form.
+    pub fn encode(&self) -> serde_json::Result<Vec<u8>> {
+        let mut json = serde_json::to_vec_pretty(self)?;
+        json.push(b'\n');
+        Ok(json)
+    }
+}
+
+/// 32 random bytes that only the job's owner knows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret([u8; 32]);
+
+impl Secret {
+    /// A fresh one.
+    ///
+    /// # Errors
+    /// If the machine has no randomness to give.
+    pub fn random() -> Result<Secret, getrandom::Error> {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes)?;
+        Ok(Secret(bytes))
+    }
+
+    /// A known one, for tests and rehearsals.
+    pub fn from_bytes(bytes: [u8; 32]) -> Secret {
+        Secret(bytes)
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> [u8; 32] {
+        self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let digits = String::deserialize(deserializer)?;
+        let bytes = from_hex(&digits);
+        bytes.map(Secret).ok_or_else(|| serde::de::Error::custom("the secret has 64 hex digits"))
+    }
+}
+
+/// The SHA-256 of `job.json`: what parts, manifest entries and the journal name their job by.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// The fingerprint of these bytes of a `job.json`.
+    pub fn of(job_json: &[u8]) -> Fingerprint {
+        Fingerprint(Sha256::digest(job_json).into())
+    }
+}
+
+impl std::fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+impl std::fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Fingerprint({self})")
+    }
+}
+
+impl Serialize for Fingerprint {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Fingerprint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let digits = String::deserialize(deserializer)?;
+        let bytes = from_hex(&digits).map(Fingerprint);
+        bytes.ok_or_else(|| serde::de::Error::custom("a fingerprint has 64 hex digits"))
+    }
+}
+
+#[cfg(test)]
+pub(in crate::output) mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+    use crate::domain::{PartNumber, Position, PositionRange};
+
+    /// A job over `rows` rows in parts of `rows_per_part`.
+    pub(in crate::output) fn sample(rows: u64, rows_per_part: u32) -> Job {
+        let label = |name: &str, code: &str| Label {
+            name: name.into(),
+            code: code.into(),
+            description: String::new(),
+            examples: Vec::new(),
+        };
+        Job {
+            version: FORMAT_VERSION,
+            created: UnixMillis(1_800_000_000_000),
+            batchclass: "0.1.0".into(),
+            secret: Secret::from_bytes([7; 32]),
+            layout: Layout::Replace,
+            input: InputIdentity {
+                files: vec![FileIdentity {
+                    name: "rows.parquet".into(),
+                    bytes: 1_000,
+                    modified: UnixMillis(1_799_999_999_000),
+                }],
+                id: IdSource::Column("id".into()),
+                text: Template::parse("{street}, {city}").unwrap(),
+                existing_label: None,
+                on_duplicate_id: OnDuplicateId::Error,
+                rows,
+            },
+            prompt: PromptIdentity {
+                instructions: "You classify addresses.".into(),
+                labels: vec![label("Urban", "A"), label("Rural", "B")],
+                unsure_code: None,
+            },
+            model: ModelIdentity { provider: ProviderKind::Openai, name: "gpt-4o-mini".into() },
+            label_column: "label".into(),
+            stretch: (rows > 0).then(|| Stretch {
+                range: PositionRange { first: Position(0), rows },
+                rows_per_part: NonZeroU32::new(rows_per_part).unwrap(),
+                first_part: PartNumber(1),
+            }),
+        }
+    }
+
+    #[test]
+    fn a_job_reads_back_and_its_fingerprint_is_that_of_its_bytes() {
+        let job = sample(25, 10);
+        let bytes = job.encode().unwrap();
+        assert_eq!(serde_json::from_slice::<Job>(&bytes).unwrap(), job);
+        let mut other = job.clone();
+        other.secret = Secret::from_bytes([8; 32]);
+        assert_ne!(Fingerprint::of(&bytes), Fingerprint::of(&other.encode().unwrap()));
+    }
+
+    #[test]
+    fn the_secret_is_in_no_debug_output() {
+        assert!(!format!("{:?}", sample(1, 1)).contains("0707"));
+        assert_ne!(Secret::random().unwrap(), Secret::random().unwrap());
+    }
+}

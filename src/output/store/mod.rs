@@ -1,0 +1,185 @@
+//! Where whole named objects are kept: the only way a file of the output becomes visible.
+//!
+//! An object is stored whole or not at all, and is durable when a call returns `Ok`. After an
+//! error that is not "not found" or "already there" the outcome is unknown: read back and decide
+//! by the bytes. Nothing here retries or waits.
+
+mod faulty;
+mod local;
+mod memory;
+
+use std::io;
+
+use bytes::Bytes;
+
+pub use faulty::{Fault, FaultyStore, Then};
+pub use local::LocalStore;
+pub use memory::MemoryStore;
+
+/// Whole objects by name. A name is a relative path with `/` between its parts.
+pub trait Store: Send + Sync {
+    /// Stores `bytes` under a new name.
+    ///
+    /// # Errors
+    /// [`StoreError::AlreadyExists`] if the name is taken; the object there is untouched.
+    fn create(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError>;
+
+    /// Stores `bytes` under `name`, in place of what may be there; a reader sees the old object or
+    /// the new one, never a mixture.
+    ///
+    /// # Errors
+    /// If storage fails.
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError>;
+
+    /// The whole object.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if there is none.
+    fn read(&self, name: &str) -> Result<Bytes, StoreError>;
+
+    /// The object's last `bytes` bytes, or all of it if it is shorter.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if there is none.
+    fn read_end(&self, name: &str, bytes: u64) -> Result<Bytes, StoreError>;
+
+    /// What stands directly in `folder` (`""` is the top), by name; sub-folders are listed too and
+    /// end with `/`. A folder that does not exist is empty.
+    ///
+    /// # Errors
+    /// If storage fails, or `folder` is a file.
+    fn list(&self, folder: &str) -> Result<Vec<Stored>, StoreError>;
+
+    /// Removes an object; one that is not there is removed already.
+    ///
+    /// # Errors
+    /// If storage fails.
+    fn delete(&self, name: &str) -> Result<(), StoreError>;
+}
+
+/// One entry of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The full name, as the other methods take it.
+    pub name: String,
+    /// Its size; 0 for a sub-folder.
+    pub bytes: u64,
+}
+
+/// Why storage did not do it, told apart by the remedy. `name` is the full path.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No such object.
+    #[error("{name} does not exist")]
+    NotFound {
+        /// The object.
+        name: String,
+    },
+    /// The name is taken.
+    #[error("{name} exists already")]
+    AlreadyExists {
+        /// The object.
+        name: String,
+    },
+    /// The same call may succeed in a moment.
+    #[error("{doing} {name} failed for now")]
+    Passing {
+        /// What was tried, such as `writing`.
+        doing: &'static str,
+        /// The object.
+        name: String,
+        /// The cause.
+        source: io::Error,
+    },
+    /// Somebody has to act first: free space, give permission, mount the storage again.
+    #[error("{doing} {name} failed")]
+    Lasting {
+        /// What was tried, such as `writing`.
+        doing: &'static str,
+        /// The object.
+        name: String,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+impl StoreError {
+    /// Sorts an error of the operating system by its remedy.
+    pub fn from_io(doing: &'static str, name: String, source: io::Error) -> StoreError {
+        use io::ErrorKind as Kind;
+        match source.kind() {
+            Kind::NotFound => StoreError::NotFound { name },
+            Kind::AlreadyExists => StoreError::AlreadyExists { name },
+            Kind::Interrupted
+            | Kind::WouldBlock
+            | Kind::TimedOut
+            | Kind::ResourceBusy
+            | Kind::OutOfMemory
+            | Kind::NetworkDown
+            | Kind::ConnectionReset => StoreError::Passing { doing, name, source },
+            _ if is_shortage_of_handles(&source) => StoreError::Passing { doing, name, source },
+            _ => StoreError::Lasting { doing, name, source },
+        }
+    }
+
+    /// Whether the same call may succeed in a moment, with nobody doing anything.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, StoreError::Passing { .. })
+    }
+}
+
+fn is_shortage_of_handles(error: &io::Error) -> bool {
+    let raw = error.raw_os_error();
+    raw == Some(libc::EMFILE) || raw == Some(libc::ENFILE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What every store promises.
+    fn keeps_the_contract(store: &dyn Store) {
+        assert_eq!(store.list("").unwrap(), []);
+        assert_eq!(store.list("none").unwrap(), []);
+        assert!(matches!(store.read("a"), Err(StoreError::NotFound { .. })));
+        store.create("b", b"1").unwrap();
+        store.create("deep/er/c", b"").unwrap();
+        let again = store.create("b", b"2");
+        assert!(matches!(again, Err(StoreError::AlreadyExists { .. })), "{again:?}");
+        assert_eq!(&store.read("b").unwrap()[..], b"1");
+        store.replace("b", b"345").unwrap();
+        store.replace("a", b"x").unwrap();
+        assert_eq!(&store.read("b").unwrap()[..], b"345");
+        assert_eq!(&store.read_end("b", 2).unwrap()[..], b"45");
+        assert_eq!(&store.read_end("b", 20).unwrap()[..], b"345");
+        let names = |folder: &str| {
+            let listed = store.list(folder).unwrap();
+            listed.into_iter().map(|stored| (stored.name, stored.bytes)).collect::<Vec<_>>()
+        };
+        assert_eq!(names(""), [("a".into(), 1), ("b".into(), 3), ("deep/".into(), 0)]);
+        assert_eq!(names("deep"), [("deep/er/".into(), 0)]);
+        assert_eq!(names("deep/er"), [("deep/er/c".into(), 0)]);
+        store.delete("b").unwrap();
+        store.delete("b").unwrap();
+        assert!(matches!(store.read("b"), Err(StoreError::NotFound { .. })));
+    }
+
+    #[test]
+    fn every_store_keeps_the_same_contract() {
+        keeps_the_contract(&MemoryStore::default());
+        let folder = tempfile::tempdir().unwrap();
+        keeps_the_contract(&LocalStore::new(folder.path().join("not/yet/there")));
+    }
+
+    #[test]
+    fn only_what_mends_itself_is_retryable() {
+        let sorted = |code| {
+            let source = io::Error::from_raw_os_error(code);
+            StoreError::from_io("writing", "out/x".into(), source).is_retryable()
+        };
+        assert!(sorted(libc::EINTR) && sorted(libc::EAGAIN) && sorted(libc::EMFILE));
+        for code in [libc::ENOSPC, libc::EACCES, libc::EIO, libc::ENOTCONN, libc::EROFS] {
+            assert!(!sorted(code), "{code}");
+        }
+    }
+}
