@@ -1,22 +1,41 @@
 //! Journal, parts and manifest: the only code that makes a file visible.
 
 mod checked_line;
+mod claim;
+#[cfg(test)]
+mod crash_consistency;
 mod difference;
+mod error;
+#[cfg(test)]
+mod formats_v1;
+mod found;
 mod job;
+pub mod journal;
+mod manifest;
 mod names;
+mod output_folder;
 mod part_identity;
 mod part_reader;
 mod part_schema;
 mod part_writer;
+mod recovery;
 pub mod store;
+mod success;
 
+pub use claim::{Claim, ClaimError, Claimant};
 pub use difference::Difference;
+pub use error::OutputError;
+pub use found::{Found, Problem};
 pub use job::{
     FORMAT_VERSION, FileIdentity, Fingerprint, InputIdentity, Job, Layout, ModelIdentity,
     PromptIdentity, Secret,
 };
+pub use manifest::{Manifest, PartRecord, Spent};
 pub use names::{CONTROL, Generation, SUCCESS};
+pub use output_folder::{OpenOutput, OutputFolder, WriterSpec};
 pub use part_identity::{PartError, PartIdentity, UnlabelledRows};
 pub use part_reader::{PartContents, PartReader};
 pub use part_schema::{PartSchema, PartSchemaError};
 pub use part_writer::{EncodedPart, PartWriter, Provenance, SealedPart};
+pub use recovery::Recovery;
+pub use success::Success;

@@ -8,6 +8,7 @@ pub const CONTROL: &str = "_batchclass";
 pub const SUCCESS: &str = "_SUCCESS";
 
 pub(super) const MANIFEST: &str = "_batchclass/manifest";
+pub(super) const JOURNAL: &str = "_batchclass/journal";
 pub(super) const JOB: &str = "_batchclass/job.json";
 
 /// How often a part was written, from 1.

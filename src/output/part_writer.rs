@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, StringArray};
+use arrow::array::RecordBatch;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -191,7 +191,7 @@ fn check_lengths(part: &SealedPart) -> Result<(), PartError> {
 
 #[cfg(test)]
 pub(in crate::output) mod tests {
-    use arrow::array::Int64Array;
+    use arrow::array::{Int64Array, StringArray};
     use arrow::datatypes::{DataType, Field, Schema};
 
     use super::super::job::tests::sample;

@@ -1,0 +1,111 @@
+//! Why an output can't be read or written on.
+
+use super::claim::ClaimError;
+use super::difference::Difference;
+use super::job::FORMAT_VERSION;
+use super::part_identity::PartError;
+use super::store::StoreError;
+
+/// Why an output can't be read or written on. Paths begin with the output's own.
+#[derive(Debug, thiserror::Error)]
+pub enum OutputError {
+    /// The output is a file.
+    #[error("the output {path} is a file; name a folder, which is made if it does not exist")]
+    IsAFile {
+        /// The output.
+        path: String,
+    },
+    /// The folder holds something, but no job.
+    #[error(
+        "the output {path} is not empty and no output of batchclass: it holds {example}; name an \
+         empty folder or a new one"
+    )]
+    NotOurs {
+        /// The output.
+        path: String,
+        /// One of the things in it.
+        example: String,
+    },
+    /// A later version of the program wrote it.
+    #[error(
+        "{path} has format version {version}, this program reads up to {FORMAT_VERSION}; use a \
+         newer batchclass"
+    )]
+    Newer {
+        /// The file.
+        path: String,
+        /// Its version.
+        version: u32,
+    },
+    /// A file that the output can't be understood without.
+    #[error("{path} is damaged ({reason}); restore it from a backup, or begin in a new folder")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The run's job is not the one that the output answers.
+    #[error(
+        "the output {path} answers another job; undo the change or name a new folder ({})",
+        list(.differences)
+    )]
+    JobChanged {
+        /// The output.
+        path: String,
+        /// In what.
+        differences: Vec<Difference>,
+    },
+    /// No randomness for the job's secret.
+    #[error("the machine gives no random numbers")]
+    NoRandomness(#[source] getrandom::Error),
+    /// Another run is at work, or the claim failed.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// A part can't be used.
+    #[error("a part of the output {path} can't be used")]
+    Part {
+        /// The output.
+        path: String,
+        /// The cause.
+        source: PartError,
+    },
+    /// Storage failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl OutputError {
+    /// Whether the user has to change the command, the config or the folder.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            OutputError::IsAFile { .. }
+            | OutputError::NotOurs { .. }
+            | OutputError::Newer { .. }
+            | OutputError::Damaged { .. }
+            | OutputError::JobChanged { .. }
+            | OutputError::Claim(ClaimError::Held { .. }) => true,
+            OutputError::Part { source, .. } => {
+                matches!(source, PartError::Foreign { .. } | PartError::Newer { .. })
+            }
+            OutputError::NoRandomness(_)
+            | OutputError::Claim(ClaimError::Store(_))
+            | OutputError::Store(_) => false,
+        }
+    }
+
+    /// Whether the same call may succeed in a moment, with nobody doing anything.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            OutputError::Store(error)
+            | OutputError::Claim(ClaimError::Store(error))
+            | OutputError::Part { source: PartError::Store(error), .. } => error.is_retryable(),
+            _ => false,
+        }
+    }
+}
+
+fn list(differences: &[Difference]) -> String {
+    let each: Vec<String> = differences.iter().map(Difference::to_string).collect();
+    each.join("; ")
+}

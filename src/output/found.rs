@@ -1,0 +1,298 @@
+//! What stands in an output folder. Reads only: a finished output that is looked at is not touched.
+//!
+//! The manifest is believed where the part has the recorded size. Where rows lack a label, where
+//! the size differs or there is no record, the part's own footer decides.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::error::OutputError;
+use super::job::{FORMAT_VERSION, Fingerprint, Job, LaterStretch};
+use super::manifest::{Manifest, PartRecord, Spent};
+use super::names::{self, CONTROL, Generation, SUCCESS};
+use super::part_identity::{PartError, PartIdentity};
+use super::store::{LocalStore, Store, StoreError, Stored};
+use super::success::Success;
+use crate::domain::{PartNumber, Plan};
+
+/// An output, as it stands.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The job that it answers.
+    pub job: Job,
+    /// The job's fingerprint.
+    pub fingerprint: Fingerprint,
+    /// All planned rows.
+    pub plan: Plan,
+    /// The newest records of the parts that stand.
+    pub records: BTreeMap<PartNumber, PartRecord>,
+    /// What all records together say was spent.
+    pub spent: Spent,
+    /// What the next run has to put right first.
+    pub problems: Vec<Problem>,
+    /// What the last finished run said, if no run was begun after it.
+    pub success: Option<Success>,
+    /// Parquet files that are no parts but would be read with them.
+    pub foreign: Vec<String>,
+    /// The highest generation that each part is known to have had.
+    pub(super) generations: BTreeMap<PartNumber, Generation>,
+    /// How many stretches were planned later.
+    pub(super) later_stretches: u32,
+    pub(super) leftovers: Vec<String>,
+}
+
+/// Something that a crash, or a hand, left behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// A valid part whose record is missing or older.
+    Unrecorded {
+        /// What its footer says.
+        identity: PartIdentity,
+        /// The generation to record it under.
+        generation: Generation,
+    },
+    /// A part that is cut or damaged.
+    Torn {
+        /// Which part.
+        part: PartNumber,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A recorded part that is gone.
+    Missing {
+        /// Which part.
+        part: PartNumber,
+    },
+    /// A record that can't be read.
+    DamagedRecord {
+        /// Its name.
+        name: String,
+    },
+}
+
+impl Found {
+    /// Rows that stand in finished parts.
+    pub fn rows_done(&self) -> u64 {
+        self.records.values().map(|record| record.range.rows).sum()
+    }
+
+    /// Of those, rows without a label.
+    pub fn unlabelled_rows(&self) -> u64 {
+        self.records.values().map(PartRecord::unlabelled_rows).sum()
+    }
+
+    /// Whether every planned row stands in a part and there is nothing to put right.
+    pub fn is_complete(&self) -> bool {
+        self.problems.is_empty() && self.rows_done() == self.plan.rows()
+    }
+}
+
+/// Looks at the output at `location`, kept in `store`; `None` if nothing was begun there.
+pub(super) fn look(location: &Path, store: &dyn Store) -> Result<Option<Found>, OutputError> {
+    let path = |name: &str| location.join(name).display().to_string();
+    let top = store.list("").map_err(|error| match error {
+        StoreError::Lasting { source, .. } if source.kind() == io::ErrorKind::NotADirectory => {
+            OutputError::IsAFile { path: location.display().to_string() }
+        }
+        error => error.into(),
+    })?;
+    let Some((job, fingerprint)) = read_job(store, &path)? else {
+        refuse_foreign(location, store, &top)?;
+        return Ok(None);
+    };
+    let control = store.list(CONTROL)?;
+    let (plan, later_stretches) = read_plan(store, &path, &job, fingerprint, &control)?;
+    let manifest = Manifest::load(store, fingerprint)?;
+    let mut found = Found {
+        job,
+        fingerprint,
+        plan,
+        records: BTreeMap::new(),
+        spent: manifest.spent,
+        problems: Vec::new(),
+        success: read_success(store, &top)?,
+        foreign: Vec::new(),
+        generations: BTreeMap::new(),
+        later_stretches,
+        leftovers: Vec::new(),
+    };
+    let records = store.list(names::MANIFEST)?;
+    let journal = store.list(names::JOURNAL)?;
+    for stored in top.iter().chain(&control).chain(&records).chain(&journal) {
+        if LocalStore::is_leftover(&stored.name) {
+            found.leftovers.push(stored.name.clone());
+        } else if names::parse_part(&stored.name).is_none() && is_read_as_data(&stored.name) {
+            found.foreign.push(stored.name.clone());
+        }
+    }
+    let part_error = |source| OutputError::Part { path: location.display().to_string(), source };
+    found.compare(store, manifest, &top).map_err(part_error)?;
+    Ok(Some(found))
+}
+
+impl Found {
+    /// Holds the parts that stand against their records.
+    fn compare(
+        &mut self,
+        store: &dyn Store,
+        manifest: Manifest,
+        top: &[Stored],
+    ) -> Result<(), PartError> {
+        let damaged = manifest.damaged.into_iter();
+        self.problems.extend(damaged.map(|name| Problem::DamagedRecord { name }));
+        let mut records = manifest.newest;
+        for (part, record) in &records {
+            self.generations.insert(*part, record.generation);
+        }
+        for stored in top {
+            let Some(part) = names::parse_part(&stored.name) else { continue };
+            let record = records.remove(&part);
+            match self.judge(store, part, stored, record.as_ref())? {
+                None => self.records.extend(record.map(|record| (part, record))),
+                Some(problem) => self.problems.push(problem),
+            }
+        }
+        self.problems.extend(records.into_keys().map(|part| Problem::Missing { part }));
+        Ok(())
+    }
+
+    /// What is wrong with a part; `None` if it is as `record` says.
+    fn judge(
+        &self,
+        store: &dyn Store,
+        part: PartNumber,
+        stored: &Stored,
+        record: Option<&PartRecord>,
+    ) -> Result<Option<Problem>, PartError> {
+        let planned = self.plan.range_of(part);
+        let recorded =
+            record.filter(|record| record.bytes == stored.bytes && Some(record.range) == planned);
+        // A refill can leave the size as it was; where all rows have labels there is none to come.
+        if recorded.is_some_and(|record| record.unlabelled.is_empty()) {
+            return Ok(None);
+        }
+        let identity = match PartIdentity::read(store, &stored.name, self.fingerprint) {
+            Ok(identity) => identity,
+            Err(PartError::Torn { reason, .. }) => {
+                return Ok(Some(Problem::Torn { part, reason }));
+            }
+            Err(error) => return Err(error),
+        };
+        if identity.part != part || Some(identity.range) != planned {
+            return Err(PartError::Foreign { path: stored.name.clone() });
+        }
+        if recorded.is_some_and(|record| record.generation >= identity.generation) {
+            return Ok(None);
+        }
+        let after = record.map_or(1, |record| record.generation + 1);
+        let generation = identity.generation.max(after);
+        Ok(Some(Problem::Unrecorded { identity, generation }))
+    }
+}
+
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
+/// The job and its fingerprint; `None` if there is no job, or one that was torn in its making.
+fn read_job(
+    store: &dyn Store,
+    path: &impl Fn(&str) -> String,
+) -> Result<Option<(Job, Fingerprint)>, OutputError> {
+    let bytes = match store.read(names::JOB) {
+        Err(StoreError::NotFound { .. }) => return Ok(None),
+        bytes => bytes?,
+    };
+    match serde_json::from_slice::<Version>(&bytes) {
+        Ok(Version { version }) if version > FORMAT_VERSION => {
+            return Err(OutputError::Newer { path: path(names::JOB), version });
+        }
+        _ => {}
+    }
+    match serde_json::from_slice(&bytes) {
+        Ok(job) => Ok(Some((job, Fingerprint::of(&bytes)))),
+        Err(error) => {
+            let is_begun = store.list("")?.iter().any(|it| names::parse_part(&it.name).is_some())
+                || !store.list(names::MANIFEST)?.is_empty();
+            if is_begun {
+                let reason = error.to_string();
+                return Err(OutputError::Damaged { path: path(names::JOB), reason });
+            }
+            // Nothing is bound to it yet.
+            Ok(None)
+        }
+    }
+}
+
+fn read_plan(
+    store: &dyn Store,
+    path: &impl Fn(&str) -> String,
+    job: &Job,
+    fingerprint: Fingerprint,
+    control: &[Stored],
+) -> Result<(Plan, u32), OutputError> {
+    let mut stretches: Vec<_> = job.stretch.into_iter().collect();
+    let mut numbers: Vec<u32> =
+        control.iter().filter_map(|stored| names::parse_stretch(&stored.name)).collect();
+    numbers.sort_unstable();
+    let mut later = 0;
+    for (at, number) in numbers.iter().enumerate() {
+        let name = names::stretch(*number);
+        let bytes = store.read(&name)?;
+        match serde_json::from_slice::<LaterStretch>(&bytes) {
+            Ok(LaterStretch { version, .. }) if version > FORMAT_VERSION => {
+                return Err(OutputError::Newer { path: path(&name), version });
+            }
+            Ok(read) if read.job == fingerprint && *number == later + 2 => {
+                stretches.push(read.stretch);
+                later += 1;
+            }
+            // Torn in its making: nothing was planned by it.
+            Err(_) if at + 1 == numbers.len() => {}
+            _ => {
+                let reason = "it does not follow the plan before it".to_owned();
+                return Err(OutputError::Damaged { path: path(&name), reason });
+            }
+        }
+    }
+    let plan = Plan::from_stretches(stretches).ok_or_else(|| OutputError::Damaged {
+        path: path(names::JOB),
+        reason: "its planned rows don't follow each other".to_owned(),
+    })?;
+    Ok((plan, later))
+}
+
+fn read_success(store: &dyn Store, top: &[Stored]) -> Result<Option<Success>, StoreError> {
+    if !top.iter().any(|stored| stored.name == SUCCESS) {
+        return Ok(None);
+    }
+    Ok(serde_json::from_slice(&store.read(SUCCESS)?).ok())
+}
+
+fn refuse_foreign(location: &Path, store: &dyn Store, top: &[Stored]) -> Result<(), OutputError> {
+    let ours = format!("{CONTROL}/");
+    let strange = top.iter().map(|stored| &stored.name).find(|name| {
+        // Hidden files, and what a new file system holds, are nobody's data.
+        **name != ours && *name != "lost+found/" && !name.starts_with('.')
+    });
+    if let Some(example) = strange {
+        let path = location.display().to_string();
+        return Err(OutputError::NotOurs { path, example: example.clone() });
+    }
+    if !store.list(names::MANIFEST)?.is_empty() {
+        return Err(OutputError::Damaged {
+            path: location.join(names::JOB).display().to_string(),
+            reason: "it is gone".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// Whether the usual readers of `out/*.parquet` take the file for data.
+fn is_read_as_data(name: &str) -> bool {
+    !name.contains('/') && !name.starts_with(['.', '_']) && name.ends_with(".parquet")
+}

@@ -1,0 +1,594 @@
+//! An output folder, looked at or written to: a part first, its record second.
+//!
+//! At any moment the parts that stand hold each row at most once, since a part's name follows from
+//! its rows' places alone; once `_SUCCESS` stands they hold each planned row exactly once.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::checked_line;
+use super::claim::Claim;
+use super::error::OutputError;
+use super::found::{self, Found};
+use super::job::{FORMAT_VERSION, Fingerprint, Job, LaterStretch};
+use super::manifest::{PartRecord, Spent, store_record};
+use super::names::{self, CONTROL, SUCCESS};
+use super::part_identity::{PartError, PartIdentity};
+use super::part_reader::PartReader;
+use super::part_schema::PartSchema;
+use super::part_writer::{EncodedPart, PartWriter, Provenance, SealedPart};
+use super::recovery::{Recovery, recover};
+use super::store::{LocalStore, Store, StoreError};
+use super::success::Success;
+use crate::domain::{Codebook, PartNumber, Plan, Stretch, UnixMillis};
+
+/// Where an output is, or will be.
+#[derive(Clone)]
+pub struct OutputFolder {
+    location: PathBuf,
+    store: Arc<dyn Store>,
+}
+
+/// What a run brings along to write to an output.
+#[derive(Clone, Debug)]
+pub struct WriterSpec {
+    /// The run's job; its secret, time and stretch count only if the output is new.
+    pub job: Job,
+    /// The columns of its parts.
+    pub schema: PartSchema,
+    /// The labels.
+    pub codebook: Arc<Codebook>,
+    /// The column with the id.
+    pub id_column: String,
+    /// Who answers.
+    pub provenance: Provenance,
+    /// When the run began.
+    pub started: UnixMillis,
+}
+
+/// An output that this run alone writes to, until it is dropped.
+pub struct OpenOutput {
+    folder: OutputFolder,
+    found: Found,
+    recovery: Recovery,
+    writer: PartWriter,
+    reader: PartReader,
+    _claim: Claim,
+}
+
+impl OutputFolder {
+    /// The folder at `location` on a local disk. Touches nothing.
+    pub fn new(location: impl Into<PathBuf>) -> OutputFolder {
+        let location = location.into();
+        let store = Arc::new(LocalStore::new(&location));
+        OutputFolder { location, store }
+    }
+
+    /// The output that is kept in `store`; `location` on a local disk takes claims and journal.
+    pub fn with_store(location: impl Into<PathBuf>, store: Arc<dyn Store>) -> OutputFolder {
+        OutputFolder { location: location.into(), store }
+    }
+
+    /// Where it is.
+    pub fn location(&self) -> &Path {
+        &self.location
+    }
+
+    /// The folder of its journal.
+    pub fn journal_folder(&self) -> PathBuf {
+        self.location.join(names::JOURNAL)
+    }
+
+    /// Its objects.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// What stands there; `None` if nothing was begun. Reads only.
+    ///
+    /// # Errors
+    /// If it is a file, holds something that is not ours, can't be understood or can't be read.
+    pub fn look(&self) -> Result<Option<Found>, OutputError> {
+        found::look(&self.location, self.store.as_ref())
+    }
+
+    /// Claims the output for this run, begins it if it is new, and puts right what a crash left.
+    ///
+    /// # Errors
+    /// As [`OutputFolder::look`]; also if another run is at work, or the output answers another
+    /// job. A run that is refused leaves nothing behind but an empty control folder.
+    pub fn begin(&self, spec: WriterSpec) -> Result<OpenOutput, OutputError> {
+        self.look()?;
+        let control = self.location.join(CONTROL);
+        let claim = Claim::acquire(&control, &spec.provenance.run, spec.started)?;
+        // Another run may have come and gone since.
+        let mut found = match self.look()? {
+            Some(found) => found,
+            None => self.create_job(&spec.job)?,
+        };
+        let differences = found.job.differences(&spec.job);
+        if !differences.is_empty() {
+            let path = self.location.display().to_string();
+            return Err(OutputError::JobChanged { path, differences });
+        }
+        let recovery = recover(self.store.as_ref(), &mut found, spec.started)?;
+        let job = found.fingerprint;
+        let (schema, codebook) = (spec.schema, spec.codebook);
+        let (store, id) = (Arc::clone(&self.store), &spec.id_column);
+        Ok(OpenOutput {
+            reader: PartReader::new(store, job, schema.clone(), Arc::clone(&codebook)),
+            writer: PartWriter::new(job, schema, codebook, id, spec.provenance),
+            folder: self.clone(),
+            found,
+            recovery,
+            _claim: claim,
+        })
+    }
+
+    fn create_job(&self, job: &Job) -> Result<Found, OutputError> {
+        let encoded = job.encode().map_err(|error| self.unwritable(names::JOB, error))?;
+        match self.store.create(names::JOB, &encoded) {
+            // `look` has found that it is torn and that nothing is bound to it.
+            Err(StoreError::AlreadyExists { .. }) => self.store.replace(names::JOB, &encoded)?,
+            created => created?,
+        }
+        self.look()?.ok_or_else(|| OutputError::Damaged {
+            path: self.path(names::JOB),
+            reason: "it is gone right after it was written".to_owned(),
+        })
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.location.join(name).display().to_string()
+    }
+
+    fn unwritable(&self, name: &str, error: serde_json::Error) -> OutputError {
+        StoreError::from_io("writing", self.path(name), error.into()).into()
+    }
+
+    fn part_error(&self, source: PartError) -> OutputError {
+        OutputError::Part { path: self.location.display().to_string(), source }
+    }
+}
+
+impl OpenOutput {
+    /// The job, as the output keeps it: its secret and times are those of the first run.
+    pub fn job(&self) -> &Job {
+        &self.found.job
+    }
+
+    /// The job's fingerprint.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.found.fingerprint
+    }
+
+    /// All planned rows.
+    pub fn plan(&self) -> &Plan {
+        &self.found.plan
+    }
+
+    /// The newest records of the parts that stand.
+    pub fn records(&self) -> &BTreeMap<PartNumber, PartRecord> {
+        &self.found.records
+    }
+
+    /// What had to be put right.
+    pub fn recovery(&self) -> &Recovery {
+        &self.recovery
+    }
+
+    /// Reads the output's parts.
+    pub fn reader(&self) -> &PartReader {
+        &self.reader
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &OutputFolder {
+        &self.folder
+    }
+
+    /// Plans further rows so that `rows` are planned in all; returns the new stretch, if any.
+    ///
+    /// # Errors
+    /// If it can't be written; then the plan is as it was.
+    pub fn extend_plan(
+        &mut self,
+        rows: u64,
+        rows_per_part: NonZeroU32,
+    ) -> Result<Option<Stretch>, OutputError> {
+        let mut plan = self.found.plan.clone();
+        let Some(stretch) = plan.extend_to(rows, rows_per_part) else { return Ok(None) };
+        let name = names::stretch(self.found.later_stretches + 2);
+        let later = LaterStretch { version: FORMAT_VERSION, job: self.found.fingerprint, stretch };
+        let json = serde_json::to_vec_pretty(&later);
+        let encoded = json.map_err(|error| self.folder.unwritable(&name, error))?;
+        match self.folder.store.create(&name, &encoded) {
+            Err(StoreError::AlreadyExists { .. }) => self.settle_stretch(&name, &encoded)?,
+            created => created?,
+        }
+        self.found.plan = plan;
+        self.found.later_stretches += 1;
+        Ok(Some(stretch))
+    }
+
+    /// The name of a stretch is taken: by the same one, or by one that was torn in its making.
+    fn settle_stretch(&self, name: &str, encoded: &[u8]) -> Result<(), OutputError> {
+        let standing = self.folder.store.read(name)?;
+        if standing == encoded {
+            return Ok(());
+        }
+        if serde_json::from_slice::<LaterStretch>(&standing).is_err() {
+            return Ok(self.folder.store.replace(name, encoded)?);
+        }
+        let reason = "it plans other rows".to_owned();
+        Err(OutputError::Damaged { path: self.folder.path(name), reason })
+    }
+
+    /// Says that rows are asked again: `_SUCCESS` goes. To be called before the first call.
+    ///
+    /// # Errors
+    /// If storage fails; then no call may be sent.
+    pub fn start_work(&mut self) -> Result<(), OutputError> {
+        self.folder.store.delete(SUCCESS)?;
+        self.found.success = None;
+        Ok(())
+    }
+
+    /// Stores a part, then its record; a part that stood for these rows is replaced. `spent` is
+    /// what was spent since the last commit. When it returns, both are durable. After an error it
+    /// may be called again with the same part.
+    ///
+    /// # Errors
+    /// If the part is not the planned one, or storage fails.
+    pub fn commit(
+        &mut self,
+        part: &SealedPart,
+        spent: Spent,
+        now: UnixMillis,
+    ) -> Result<PartRecord, OutputError> {
+        let planned = self.found.plan.range_of(part.number);
+        if planned != Some(part.range) {
+            return Err(self.folder.part_error(PartError::Uneven {
+                part: part.number,
+                found: format!("{:?}", part.range),
+                wanted: format!("{planned:?}"),
+            }));
+        }
+        let generation = self.found.generations.get(&part.number).map_or(1, |last| last + 1);
+        let encoded = self.writer.encode(part, generation);
+        let encoded = encoded.map_err(|error| self.folder.part_error(error))?;
+        self.store_part(&encoded)?;
+        let EncodedPart { identity, bytes, sha256 } = encoded;
+        let length = bytes.len() as u64;
+        let record = PartRecord::of(identity, generation, length, sha256, spent, now);
+        let line = checked_line::encode(&record);
+        let line = line.map_err(|error| self.folder.unwritable(names::MANIFEST, error))?;
+        store_record(self.folder.store.as_ref(), &record, &line)?;
+        self.found.generations.insert(record.part, generation);
+        self.found.records.insert(record.part, record.clone());
+        self.found.spent += spent;
+        Ok(record)
+    }
+
+    fn store_part(&self, encoded: &EncodedPart) -> Result<(), OutputError> {
+        let name = encoded.identity.part.file_name();
+        let store = self.folder.store.as_ref();
+        if encoded.identity.generation > 1 {
+            return Ok(store.replace(&name, &encoded.bytes)?);
+        }
+        match store.create(&name, &encoded.bytes) {
+            Err(StoreError::AlreadyExists { name: path }) => {
+                let standing = store.read(&name)?;
+                if standing == encoded.bytes {
+                    // An earlier try of this commit came through although it failed.
+                    return Ok(());
+                }
+                match PartIdentity::of_end(&name, &standing, self.found.fingerprint) {
+                    // An earlier try of this commit was cut.
+                    Err(PartError::Torn { .. }) => Ok(store.replace(&name, &encoded.bytes)?),
+                    _ => Err(StoreError::AlreadyExists { name: path }.into()),
+                }
+            }
+            stored => Ok(stored?),
+        }
+    }
+
+    /// The totals of the parts that stand.
+    pub fn totals(&self, now: UnixMillis) -> Success {
+        Success::of(self.found.fingerprint, &self.found.records, self.found.spent, now)
+    }
+
+    /// Writes `_SUCCESS` with the totals, last of all.
+    ///
+    /// # Errors
+    /// If storage fails.
+    pub fn finish(&mut self, now: UnixMillis) -> Result<Success, OutputError> {
+        let totals = self.totals(now);
+        let json = serde_json::to_vec_pretty(&totals);
+        let encoded = json.map_err(|error| self.folder.unwritable(SUCCESS, error))?;
+        self.folder.store.replace(SUCCESS, &encoded)?;
+        self.found.success = Some(totals.clone());
+        Ok(totals)
+    }
+}
+
+#[cfg(test)]
+pub(in crate::output) mod tests {
+    use std::fs;
+
+    use super::super::claim::ClaimError;
+    use super::super::job::Secret;
+    use super::super::job::tests::sample;
+    use super::super::part_writer::tests::{codebook, provenance, schema, sealed};
+    use super::*;
+    use crate::domain::{Outcome, Reason};
+
+    /// A run over `rows` rows in parts of ten.
+    pub(in crate::output) fn spec(rows: u64, run: &str) -> WriterSpec {
+        let mut job = sample(rows, 10);
+        job.secret = Secret::random().unwrap();
+        WriterSpec {
+            job,
+            schema: schema(),
+            codebook: codebook(),
+            id_column: "id".into(),
+            provenance: provenance(run),
+            started: UnixMillis(1_800_000_000_000),
+        }
+    }
+
+    /// Commits every planned part that does not stand, then `_SUCCESS`.
+    pub(in crate::output) fn write_all(output: &mut OpenOutput) -> Result<(), OutputError> {
+        let numbers: Vec<PartNumber> = output.plan().part_numbers().collect();
+        for number in numbers {
+            if !output.records().contains_key(&number) {
+                let range = output.plan().range_of(number).unwrap();
+                output.commit(&sealed(number.0, range), spent(), UnixMillis(5))?;
+            }
+        }
+        output.finish(UnixMillis(6))?;
+        Ok(())
+    }
+
+    pub(in crate::output) fn spent() -> Spent {
+        Spent { prompt_tokens: 100, completion_tokens: 10, calls: 1 }
+    }
+
+    /// Every file below `folder` with its bytes.
+    fn snapshot(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut files = BTreeMap::new();
+        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            if entry.path().is_dir() {
+                files.extend(snapshot(&entry.path()));
+            } else {
+                files.insert(entry.path(), fs::read(entry.path()).unwrap());
+            }
+        }
+        files
+    }
+
+    fn write(path: PathBuf, bytes: &[u8]) {
+        let folder = LocalStore::new(path.parent().unwrap());
+        folder.replace(path.file_name().unwrap().to_str().unwrap(), bytes).unwrap();
+    }
+
+    #[test]
+    fn a_finished_output_is_complete_and_looking_at_it_writes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = OutputFolder::new(folder.path().join("out"));
+        assert!(output.look().unwrap().is_none());
+        assert!(!output.location().exists());
+        write_all(&mut output.begin(spec(25, "r1")).unwrap()).unwrap();
+
+        let before = snapshot(folder.path());
+        let found = output.look().unwrap().unwrap();
+        assert!(found.is_complete());
+        assert_eq!((found.rows_done(), found.unlabelled_rows()), (25, 9));
+        let success = found.success.unwrap();
+        assert_eq!((success.rows, success.labelled, success.parts), (25, 16, 3));
+        assert_eq!(success.unlabelled[&Reason::Missing], 9);
+        assert_eq!(success.spent.calls, 3);
+        assert_eq!(snapshot(folder.path()), before);
+        let names: Vec<String> = before
+            .keys()
+            .map(|path| path.strip_prefix(output.location()).unwrap().display().to_string())
+            .collect();
+        assert_eq!(names.len(), 8, "{names:?}");
+    }
+
+    #[test]
+    fn the_first_runs_secret_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = OutputFolder::new(folder.path());
+        let first = spec(25, "r1");
+        let secret = first.job.secret.clone();
+        drop(output.begin(first).unwrap());
+        let second = output.begin(spec(25, "r2")).unwrap();
+        assert_eq!(second.job().secret, secret);
+    }
+
+    #[test]
+    fn a_changed_job_is_refused_with_the_difference() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = OutputFolder::new(folder.path());
+        drop(output.begin(spec(25, "r1")).unwrap());
+        let mut changed = spec(25, "r2");
+        changed.job.prompt.instructions = "Other.".into();
+        let error = output.begin(changed).err().unwrap();
+        assert!(error.is_usage() && error.to_string().contains("\"Other.\""), "{error}");
+        // The refused run holds nothing.
+        output.begin(spec(25, "r3")).unwrap();
+    }
+
+    #[test]
+    fn a_second_run_is_refused_while_the_first_lives() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = OutputFolder::new(folder.path());
+        let first = output.begin(spec(25, "r1")).unwrap();
+        let error = output.begin(spec(25, "r2")).err().unwrap();
+        assert!(matches!(error, OutputError::Claim(ClaimError::Held { .. })), "{error}");
+        drop(first);
+        output.begin(spec(25, "r2")).unwrap();
+    }
+
+    #[test]
+    fn a_folder_with_other_things_and_a_file_are_refused_untouched() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("rows.parquet");
+        write(file.clone(), b"PAR1");
+        let error = OutputFolder::new(&file).look().unwrap_err();
+        assert!(matches!(error, OutputError::IsAFile { .. }), "{error}");
+        let output = OutputFolder::new(folder.path());
+        let error = output.begin(spec(1, "r1")).err().unwrap();
+        assert!(
+            matches!(&error, OutputError::NotOurs { example, .. } if example == "rows.parquet")
+        );
+        assert_eq!(snapshot(folder.path()).len(), 1);
+    }
+
+    #[test]
+    fn an_output_of_a_later_version_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = OutputFolder::new(folder.path());
+        drop(output.begin(spec(25, "r1")).unwrap());
+        write(folder.path().join(names::JOB), br#"{"version": 2, "new": true}"#);
+        let error = output.look().unwrap_err();
+        assert!(matches!(error, OutputError::Newer { version: 2, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_damaged_job_of_a_begun_output_is_an_error_and_not_a_new_job() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = OutputFolder::new(folder.path());
+        write_all(&mut output.begin(spec(25, "r1")).unwrap()).unwrap();
+        write(folder.path().join(names::JOB), b"{");
+        assert!(matches!(output.look().unwrap_err(), OutputError::Damaged { .. }));
+        fs::remove_file(folder.path().join(names::JOB)).unwrap();
+        assert!(matches!(output.look().unwrap_err(), OutputError::NotOurs { .. }));
+    }
+
+    #[test]
+    fn a_missing_or_truncated_part_is_done_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = OutputFolder::new(folder.path());
+        write_all(&mut output.begin(spec(35, "r1")).unwrap()).unwrap();
+        fs::remove_file(folder.path().join("part-000001.parquet")).unwrap();
+        let torn = folder.path().join("part-000002.parquet");
+        let bytes = fs::read(&torn).unwrap();
+        write(torn, &bytes[..bytes.len() - 1]);
+        assert!(!output.look().unwrap().unwrap().is_complete());
+
+        let mut open = output.begin(spec(35, "r2")).unwrap();
+        assert_eq!(open.recovery().warnings.len(), 2, "{:?}", open.recovery());
+        assert_eq!(open.records().len(), 2);
+        write_all(&mut open).unwrap();
+        assert_eq!(open.records()[&PartNumber(1)].generation, 2);
+        assert!(output.look().unwrap().unwrap().is_complete());
+    }
+
+    #[test]
+    fn a_refill_that_lost_its_record_is_kept_even_at_the_same_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = OutputFolder::new(folder.path());
+        let mut open = output.begin(spec(25, "r1")).unwrap();
+        write_all(&mut open).unwrap();
+        open.start_work().unwrap();
+        let number = PartNumber(2);
+        let mut part = sealed(2, open.plan().range_of(number).unwrap());
+        let contents = open.reader().read(number).unwrap();
+        assert_eq!(contents.outcomes, part.outcomes);
+        part.outcomes = contents.outcomes;
+        part.columns = contents.columns;
+        part.outcomes[2] = Outcome::Labelled(crate::domain::LabelIndex(0));
+        let record = open.commit(&part, spent(), UnixMillis(7)).unwrap();
+        assert_eq!((record.generation, record.unlabelled_rows()), (2, 2));
+        drop(open);
+
+        fs::remove_file(folder.path().join(names::record(number, 2))).unwrap();
+        // As if both generations had the same size.
+        let name = folder.path().join(names::record(number, 1));
+        let mut first: PartRecord = checked_line::decode(&fs::read(&name).unwrap()).unwrap();
+        first.bytes = record.bytes;
+        write(name, &checked_line::encode(&first).unwrap());
+
+        let open = output.begin(spec(25, "r2")).unwrap();
+        assert_eq!(open.recovery().adopted, [number]);
+        let adopted = &open.records()[&number];
+        assert_eq!((adopted.generation, &adopted.sha256), (2, &record.sha256));
+        assert_eq!(adopted.unlabelled_rows(), 2);
+    }
+
+    #[test]
+    fn a_part_of_another_job_is_refused_and_never_removed() {
+        let [folder, other] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let output = OutputFolder::new(folder.path());
+        drop(output.begin(spec(25, "r1")).unwrap());
+        let stranger = OutputFolder::new(other.path());
+        write_all(&mut stranger.begin(spec(25, "r1")).unwrap()).unwrap();
+        let name = "part-000002.parquet";
+        write(folder.path().join(name), &fs::read(other.path().join(name)).unwrap());
+        let error = output.begin(spec(25, "r2")).err().unwrap();
+        assert!(error.is_usage(), "{error}");
+        assert!(folder.path().join(name).exists());
+    }
+
+    #[test]
+    fn later_rows_are_planned_as_further_parts_and_stay_planned() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = OutputFolder::new(folder.path());
+        let per_part = NonZeroU32::new(20).unwrap();
+        let mut open = output.begin(spec(25, "r1")).unwrap();
+        write_all(&mut open).unwrap();
+        assert_eq!(open.extend_plan(25, per_part).unwrap(), None);
+        open.extend_plan(60, per_part).unwrap().unwrap();
+        open.extend_plan(61, per_part).unwrap().unwrap();
+        let plan = open.plan().clone();
+        assert_eq!(plan.parts(), 6);
+        drop(open);
+        let found = output.look().unwrap().unwrap();
+        assert_eq!(found.plan, plan);
+        assert!(!found.is_complete());
+        // The last one torn in its making has planned nothing.
+        write(folder.path().join(names::stretch(3)), b"{\"version\": 1");
+        let mut open = output.begin(spec(25, "r2")).unwrap();
+        assert_eq!(open.plan().rows(), 60);
+        open.extend_plan(70, per_part).unwrap().unwrap();
+        assert_eq!(output.look().unwrap().unwrap().plan.rows(), 70);
+    }
+
+    #[test]
+    fn success_goes_before_work_starts_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = OutputFolder::new(folder.path());
+        write_all(&mut output.begin(spec(25, "r1")).unwrap()).unwrap();
+        let mut open = output.begin(spec(25, "r2")).unwrap();
+        assert!(folder.path().join(SUCCESS).exists());
+        open.start_work().unwrap();
+        assert!(!folder.path().join(SUCCESS).exists());
+    }
+
+    #[test]
+    fn an_input_without_rows_is_a_complete_output() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = OutputFolder::new(folder.path());
+        write_all(&mut output.begin(spec(0, "r1")).unwrap()).unwrap();
+        assert!(output.look().unwrap().unwrap().is_complete());
+    }
+
+    #[test]
+    fn neither_secret_nor_row_text_is_outside_job_and_parts() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = OutputFolder::new(folder.path());
+        let run = spec(25, "r1");
+        let secret = super::super::checked_line::hex(&run.job.secret.bytes());
+        write_all(&mut output.begin(run).unwrap()).unwrap();
+        for (path, bytes) in snapshot(folder.path()) {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            assert_eq!(text.contains(&secret), path.ends_with("job.json"), "{path:?}");
+            let is_part = path.extension().is_some_and(|extension| extension == "parquet");
+            assert!(is_part || !text.contains("city 1"), "{path:?}");
+        }
+    }
+}
