@@ -56,9 +56,6 @@ pub enum OutputError {
         /// In what.
         differences: Vec<Difference>,
     },
-    /// No randomness for the job's secret.
-    #[error("the machine gives no random numbers")]
-    NoRandomness(#[source] getrandom::Error),
     /// Another run is at work, or the claim failed.
     #[error(transparent)]
     Claim(#[from] ClaimError),
@@ -88,9 +85,7 @@ impl OutputError {
             OutputError::Part { source, .. } => {
                 matches!(source, PartError::Foreign { .. } | PartError::Newer { .. })
             }
-            OutputError::NoRandomness(_)
-            | OutputError::Claim(ClaimError::Store(_))
-            | OutputError::Store(_) => false,
+            OutputError::Claim(ClaimError::Store(_)) | OutputError::Store(_) => false,
         }
     }
 

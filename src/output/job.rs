@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::checked_line::{from_hex, hex};
 use crate::domain::spec::{IdSource, OnDuplicateId, ProviderKind};
-use crate::domain::{Label, Stretch, Template, UnixMillis};
+use crate::domain::{JobSpec, Label, Plan, Stretch, Template, UnixMillis};
 
 /// The version of every format in an output folder that this program writes.
 pub const FORMAT_VERSION: u32 = 1;
@@ -106,6 +106,43 @@ pub(super) struct LaterStretch {
 }
 
 impl Job {
+    /// The job of `spec` over an input of `rows` rows in `files`, with a fresh secret; its first
+    /// rows are planned, up to the row limit.
+    ///
+    /// # Errors
+    /// If the machine has no randomness to give.
+    pub fn new(
+        spec: &JobSpec,
+        files: Vec<FileIdentity>,
+        rows: u64,
+        created: UnixMillis,
+    ) -> Result<Job, getrandom::Error> {
+        let planned = spec.row_limit.map_or(rows, |limit| rows.min(limit.get()));
+        Ok(Job {
+            version: FORMAT_VERSION,
+            created,
+            batchclass: env!("CARGO_PKG_VERSION").to_owned(),
+            secret: Secret::random()?,
+            layout: Layout::Replace,
+            input: InputIdentity {
+                files,
+                id: spec.input.id.clone(),
+                text: spec.input.text.clone(),
+                existing_label: spec.input.existing_label.clone(),
+                on_duplicate_id: spec.input.on_duplicate_id,
+                rows,
+            },
+            prompt: PromptIdentity {
+                instructions: spec.instructions.clone(),
+                labels: spec.codebook.labels().to_vec(),
+                unsure_code: spec.codebook.unsure_code().map(str::to_owned),
+            },
+            model: ModelIdentity { provider: spec.model.provider, name: spec.model.name.clone() },
+            label_column: spec.output.label_column.clone(),
+            stretch: Plan::default().extend_to(planned, spec.output.rows_per_part),
+        })
+    }
+
     /// The bytes of `job.json`.
     ///
     /// # Errors

@@ -165,7 +165,7 @@ impl Store for LocalStore {
     }
 }
 
-/// What only the owner may read: `_batchclass/` holds the job's secret and raw replies.
+/// Only the owner may read what is in `_batchclass/`: the job's secret, raw replies.
 fn mode_of(name: &str) -> u32 {
     if name.contains('/') { 0o600 } else { 0o644 }
 }
