@@ -106,6 +106,10 @@ pub(super) fn look(location: &Path, store: &dyn Store) -> Result<Option<Found>, 
     let control = store.list(CONTROL)?;
     let (plan, later_stretches) = read_plan(store, &path, &job, fingerprint, &control)?;
     let manifest = Manifest::load(store, fingerprint)?;
+    if let Some(name) = manifest.foreign.first() {
+        let reason = "it is of another job or a later version".to_owned();
+        return Err(OutputError::Damaged { path: path(name), reason });
+    }
     let mut found = Found {
         job,
         fingerprint,

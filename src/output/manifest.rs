@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::checked_line;
@@ -115,15 +116,17 @@ pub struct Manifest {
     pub newest: BTreeMap<PartNumber, PartRecord>,
     /// What all records together say was spent.
     pub spent: Spent,
-    /// Names of records that are damaged or of another job or version.
+    /// Names of records that are torn or damaged.
     pub damaged: Vec<String>,
+    /// Names of whole records that are of another job, part or version.
+    pub foreign: Vec<String>,
 }
 
 impl Manifest {
     /// Reads every record of `job`.
     ///
     /// # Errors
-    /// If storage fails; a damaged record is no error but listed.
+    /// If storage fails; a record that can't be used is no error but listed.
     pub(super) fn load(store: &dyn Store, job: Fingerprint) -> Result<Manifest, StoreError> {
         let mut manifest = Manifest::default();
         for stored in store.list(names::MANIFEST)? {
@@ -134,6 +137,9 @@ impl Manifest {
             });
             match record {
                 Some(record) => manifest.add(record),
+                None if checked_line::decode::<IgnoredAny>(&read).is_some() => {
+                    manifest.foreign.push(stored.name);
+                }
                 None => manifest.damaged.push(stored.name),
             }
         }
@@ -244,6 +250,7 @@ mod tests {
         let store = MemoryStore::default();
         put(&store, &record(1, 1));
         let manifest = Manifest::load(&store, Fingerprint::of(b"other")).unwrap();
-        assert_eq!((manifest.newest.len(), manifest.damaged.len()), (0, 1));
+        assert_eq!((manifest.newest.len(), manifest.damaged.len()), (0, 0));
+        assert_eq!(manifest.foreign, ["_batchclass/manifest/000001.json"]);
     }
 }

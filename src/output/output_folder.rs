@@ -521,6 +521,22 @@ pub(in crate::output) mod tests {
     }
 
     #[test]
+    fn a_torn_record_is_made_anew_from_its_part() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = OutputFolder::new(folder.path());
+        write_all(&mut output.begin(spec(25, "r1")).unwrap()).unwrap();
+        let before = output.look().unwrap().unwrap().records;
+        for name in [names::record(PartNumber(1), 1), names::record(PartNumber(2), 2)] {
+            write(folder.path().join(name), b"{\"checksum\":");
+        }
+        let open = output.begin(spec(25, "r2")).unwrap();
+        assert_eq!(open.recovery().adopted, [PartNumber(1)]);
+        assert_eq!(open.records()[&PartNumber(1)].sha256, before[&PartNumber(1)].sha256);
+        let found = output.look().unwrap().unwrap();
+        assert!(found.is_complete(), "{:?}", found.problems);
+    }
+
+    #[test]
     fn a_part_of_another_job_is_refused_and_never_removed() {
         let [folder, other] = [(); 2].map(|()| tempfile::tempdir().unwrap());
         let output = OutputFolder::new(folder.path());

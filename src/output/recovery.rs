@@ -53,9 +53,12 @@ pub(super) fn recover(
                 "{} is recorded as done but gone; its rows are done again",
                 part.file_name()
             )),
-            Problem::DamagedRecord { name } => recovery
-                .warnings
-                .push(format!("{name} is damaged; the part that it recorded speaks for itself")),
+            Problem::DamagedRecord { name } => {
+                store.delete(&name)?;
+                recovery.warnings.push(format!(
+                    "{name} was damaged and is removed; the part that it recorded speaks for itself"
+                ));
+            }
         }
     }
     for name in &found.foreign {
