@@ -1,1 +1,278 @@
-//! The run, on one page.
+//! The run, on one page: the only module that knows every stage.
+//!
+//! Input and job are proved before the output is touched; a finished output is only looked at; all
+//! between is the coordinator's loop.
+
+mod call;
+mod coordinator;
+mod error;
+mod open_part;
+mod preview;
+mod priors;
+mod reader;
+mod report;
+mod settlement;
+mod setup;
+mod tally;
+mod work;
+mod writer;
+
+use std::sync::{Arc, Mutex};
+
+use futures::future::BoxFuture;
+
+use self::call::Line;
+use self::coordinator::{Coordinator, Parts};
+use self::error::Stopped;
+pub use self::error::{FailureKind, RunError};
+use self::open_part::OpenParts;
+pub use self::preview::{PREVIEW_ROWS, Preview, PreviewRow, preview};
+use self::priors::Priors;
+use self::reader::Reader;
+pub use self::report::RunReport;
+use self::setup::rows_wanted;
+use self::tally::Tally;
+use self::work::Work;
+use self::writer::Writer;
+use crate::domain::{Clock, Codebook, Event, EventSink, JobSpec};
+use crate::input::OrderedInput;
+use crate::llm::asker::Asker;
+use crate::llm::batcher::Batcher;
+use crate::llm::dedupe::Dedupe;
+use crate::llm::governor::Governor;
+use crate::llm::keys::KeyStream;
+use crate::llm::prompt::Prompt;
+use crate::llm::provider::Provider;
+use crate::output::journal::{self, Journal, JournalSpec};
+use crate::output::{Found, Job, OpenOutput, OutputError, OutputFolder, PartSchema, WriterSpec};
+
+/// What a run is handed beside its job.
+pub struct RunContext {
+    /// Who answers.
+    pub provider: Arc<dyn Provider>,
+    /// Where events go.
+    pub events: Arc<dyn EventSink>,
+    /// Where time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Ends when the run is to stop after what is in flight.
+    pub stop: BoxFuture<'static, ()>,
+}
+
+/// Runs a job, or goes on with it: afterwards each settled row stands once in a committed part.
+///
+/// Ends early, and resumable, when told to stop or when the provider or storage stops it; the
+/// report says so. On a finished output it makes no call and no write.
+///
+/// # Errors
+/// If the job can't start: the input is unsound, the output belongs to another job or another
+/// run, the prompt does not fit. Nothing has been asked then. [`RunError::Internal`] is a defect.
+pub async fn run(job: &JobSpec, context: RunContext) -> Result<RunReport, RunError> {
+    let started = context.clock.now();
+    let input = OrderedInput::open(&job.input)?;
+    let schema = part_schema(job, &input)?;
+    let identity = setup::identity(job, &input, context.clock.wall())?;
+    let folder = OutputFolder::new(&job.output.location);
+    let found = folder.look()?;
+    if let Some(found) = &found {
+        refuse_another_job(&folder, found, &identity)?;
+        if is_finished(job, &input, found) {
+            let mut report = RunReport::of_parts(&found.plan, found.records.values());
+            report.is_success = found.success.is_some();
+            report.dropped_duplicates = input.dropped_duplicates();
+            report.took = context.clock.now().since(started);
+            return Ok(report);
+        }
+    }
+
+    let run = setup::run_name(context.clock.wall())?;
+    let secret = found.as_ref().map_or(&identity, |found| &found.job).secret.bytes();
+    let staged = Staged::set(job, &context, &folder, secret, &run)?;
+    let mut output = folder.begin(WriterSpec {
+        job: identity,
+        schema,
+        codebook: Arc::clone(staged.prompt.codebook()),
+        id_column: setup::id_column(job).to_owned(),
+        provenance: setup::provenance(job, &run),
+        started: context.clock.wall(),
+    })?;
+    output.extend_plan(rows_wanted(job, &input), job.output.rows_per_part)?;
+    let work = Work::find(job, output.plan(), output.records());
+    announce(job, &run, &output, &work, &*context.events);
+
+    let mut end = (Tally::default(), None);
+    let (clock, events) = (Arc::clone(&context.clock), Arc::clone(&context.events));
+    if !work.is_empty() {
+        output.start_work()?;
+        let parts = staged.assemble(job, &input, output, work, &run, context)?;
+        let (tally, stopped, writer) = Coordinator::new(job, parts).run().await?;
+        end = (tally, stopped);
+        let ended = writer.finish();
+        output = ended.ok_or_else(|| RunError::Internal("the writer broke off".into()))?;
+    }
+    let (tally, mut stopped) = end;
+    let mut report = RunReport::of_parts(output.plan(), output.records().values());
+    if stopped.is_none() && report.unlabelled_rows() <= job.output.max_unlabelled {
+        match output.finish(clock.wall()) {
+            Ok(_) => report.is_success = true,
+            Err(error) => stopped = Some(Stopped::Storage(error)),
+        }
+    }
+    report.add_run(tally, stopped, clock.now().since(started));
+    report.dropped_duplicates = input.dropped_duplicates();
+    events.emit(report.event());
+    Ok(report)
+}
+
+/// The columns of the output; checked before the output is touched.
+fn part_schema(job: &JobSpec, input: &OrderedInput) -> Result<PartSchema, RunError> {
+    let location = &job.output.location;
+    if input.is_inside(location) {
+        return Err(RunError::OutputInsideInput(location.display().to_string()));
+    }
+    let existing_label = job.input.existing_label.as_deref();
+    Ok(PartSchema::new(input.schema(), &job.output.label_column, existing_label)?)
+}
+
+fn refuse_another_job(folder: &OutputFolder, found: &Found, job: &Job) -> Result<(), RunError> {
+    let differences = found.job.differences(job);
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let path = folder.location().display().to_string();
+    Err(OutputError::JobChanged { path, differences }.into())
+}
+
+/// Whether there is nothing to ask, to put right or to write.
+fn is_finished(job: &JobSpec, input: &OrderedInput, found: &Found) -> bool {
+    let lacks_success =
+        found.success.is_none() && found.unlabelled_rows() <= job.output.max_unlabelled;
+    found.is_complete()
+        && found.plan.rows() >= rows_wanted(job, input)
+        && Work::find(job, &found.plan, &found.records).is_empty()
+        && !lacks_success
+}
+
+/// Tells what stands already and what is going to be asked.
+fn announce(job: &JobSpec, run: &str, output: &OpenOutput, work: &Work, events: &dyn EventSink) {
+    for message in &output.recovery().warnings {
+        events.emit(Event::Warning { message: message.clone() });
+    }
+    let report = RunReport::of_parts(output.plan(), output.records().values());
+    let asked_again: u64 = work.reopened().map(|(_, rows)| rows).sum();
+    events.emit(Event::RunStarted {
+        run: run.to_owned(),
+        rows: report.rows,
+        rows_done: report.labelled + report.unlabelled_rows() - asked_again,
+        unlabelled: report.unlabelled_rows() - asked_again,
+        provider: setup::provider_name(job).to_owned(),
+        model: job.model.name.clone(),
+        host: setup::host(job),
+        api_key_env: job.model.api_key_env.clone().filter(|_| !setup::host(job).is_empty()),
+        tokens_per_minute: job.limits.tokens_per_minute.map(std::num::NonZeroU32::get),
+        rows_per_call: job.batch.rows_per_call.get(),
+    });
+    for (part, rows) in work.reopened() {
+        events.emit(Event::PartReopened { part, rows });
+    }
+}
+
+/// What a run asks with, checked before the output is touched.
+struct Staged {
+    prompt: Arc<Prompt>,
+    asker: Arc<Asker>,
+    governor: Governor,
+    batcher: Batcher,
+}
+
+impl Staged {
+    fn set(
+        job: &JobSpec,
+        context: &RunContext,
+        folder: &OutputFolder,
+        secret: [u8; 32],
+        run: &str,
+    ) -> Result<Staged, RunError> {
+        let prompt = setup::prompt(job);
+        let keys = KeyStream::new(secret, run);
+        let provider = Arc::clone(&context.provider);
+        let asker = Arc::new(Asker::new(Arc::clone(&prompt), keys, provider, &job.model));
+        let governor = setup::governor(job, &folder.journal_folder(), &*context.clock)?;
+        let limits = setup::batch_limits(job, &asker, governor.largest_call())?;
+        Ok(Staged { prompt, asker, governor, batcher: Batcher::new(limits) })
+    }
+
+    /// Starts the threads and lays everything out for the coordinator.
+    fn assemble(
+        self,
+        job: &JobSpec,
+        input: &OrderedInput,
+        output: OpenOutput,
+        work: Work,
+        run: &str,
+        context: RunContext,
+    ) -> Result<Parts, RunError> {
+        let Staged { prompt, asker, governor, batcher } = self;
+        let (plan, codebook) = (output.plan().clone(), Arc::clone(prompt.codebook()));
+        let (priors, journal) = open_journal(&output, &work, run, &codebook, &context)?;
+        let mut dedupe = Dedupe::new(job.batch.dedupe_texts);
+        for (text_hash, label) in priors.labels() {
+            dedupe.seed(text_hash, label);
+        }
+        let reader = Reader {
+            input: input.read(work.ranges())?,
+            prompt,
+            longest: job.batch.tokens_per_call,
+            work: Arc::new(work),
+            parts: output.reader().clone(),
+        };
+        let clock = Arc::clone(&context.clock);
+        Ok(Parts {
+            line: Line { asker, journal, codebook, clock: Arc::clone(&clock) },
+            events: context.events,
+            governor,
+            batcher,
+            dedupe,
+            open: OpenParts::new(plan),
+            priors,
+            chunks: reader.start().map_err(RunError::Thread)?,
+            writer: Writer::start(output, clock).map_err(RunError::Thread)?,
+            stop: context.stop,
+        })
+    }
+}
+
+/// Replays what earlier runs paid for and opens the journal for this one.
+fn open_journal(
+    output: &OpenOutput,
+    work: &Work,
+    run: &str,
+    codebook: &Codebook,
+    context: &RunContext,
+) -> Result<(Priors, Arc<Mutex<Journal>>), RunError> {
+    let folder = output.folder().journal_folder();
+    let (job, plan, records) = (output.fingerprint(), output.plan(), output.records());
+    let mut priors = Priors::default();
+    let replay = journal::replay(&folder, job, plan, |reply| {
+        let at = reply.at;
+        priors.replay(reply, codebook, |position| {
+            let part = plan.part_of(position).and_then(|part| records.get(&part));
+            part.is_some_and(|record| record.written >= at)
+        });
+    });
+    let replay = replay.map_err(OutputError::from)?;
+    let spec = JournalSpec {
+        folder,
+        job,
+        run: run.to_owned(),
+        started: context.clock.wall(),
+        plan: plan.clone(),
+        sync_within: journal::SYNC_WITHIN,
+        segment_bytes: journal::SEGMENT_BYTES,
+    };
+    let opened = Journal::open(spec, &replay, |part| work.has(part)).map_err(OutputError::from)?;
+    if priors.answered_rows() > 0 {
+        let rows = priors.answered_rows();
+        context.events.emit(Event::JournalReplayed { rows, unsettled_calls: 0 });
+    }
+    Ok((priors, Arc::new(Mutex::new(opened))))
+}

@@ -4,7 +4,13 @@
     clippy::expect_used,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "a test fails by panicking, its helpers too"
+    unreachable_pub,
+    reason = "a test fails by panicking, its helpers too; modules share by `pub`"
 )]
 
+mod faults;
 mod layering;
+mod offline;
+mod resume;
+mod stops;
+mod support;

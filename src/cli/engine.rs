@@ -1,38 +1,118 @@
-//! The commands' way into the engine.
+//! The commands' way into the engine: a validated job and its surroundings in, numbers out.
+
+use std::sync::Arc;
 
 use futures::FutureExt as _;
-use futures::future::BoxFuture;
 
 use super::exit_code::ExitCode;
-use super::preview_view::Preview;
-use super::run_command::{Engine, Failure, RunContext};
-use super::simulate_command::SimulateArguments;
-use super::summary_view::RunReport;
-use crate::domain::JobSpec;
+use super::preview_view::{Preview, PreviewRow};
+use super::run_command::{Failure, Surroundings};
+use super::summary_view::{Accuracy, RunReport};
+use crate::domain::spec::ProviderKind;
+use crate::domain::{JobSpec, PartNumber};
+use crate::llm::price::{Price, price_of};
+use crate::llm::provider::{OpenAi, Provider, ProviderSetupError, lexical::LexicalProvider};
+use crate::pipeline::{self, FailureKind, RunContext, RunError};
 
-/// Runs jobs through [`crate::pipeline`].
-pub(super) struct Pipeline;
+/// Runs `job` to its end, or until it is stopped; says how it ended.
+///
+/// # Errors
+/// If there is no end to report: the input or the output can't be used, or a defect.
+pub(super) async fn run(job: JobSpec, around: Surroundings) -> Result<RunReport, Failure> {
+    let price = price(&job, &around);
+    let report = pipeline::run(&job, context(&job, around)?).await?;
+    let cost = price.map(|price| {
+        let dollars = |tokens: u64, per_million: f64| tokens as f64 * per_million / 1e6;
+        dollars(report.prompt_tokens, price.input_per_million)
+            + dollars(report.completion_tokens, price.output_per_million)
+    });
+    Ok(RunReport {
+        end: report.end,
+        stopped_by: report.stopped_by,
+        rows: report.rows,
+        labelled: report.labelled,
+        unlabelled: report.unlabelled,
+        rows_of_run: report.settled,
+        rows_asked: report.asked,
+        accuracy: accuracy(&job, report.part_numbers),
+        calls: report.calls,
+        prompt_tokens: report.prompt_tokens,
+        completion_tokens: report.completion_tokens,
+        price_usd: cost.filter(|_| report.calls > 0),
+        elapsed: report.took,
+        output: job.output.location,
+        max_unlabelled: job.output.max_unlabelled,
+    })
+}
 
-impl Engine for Pipeline {
-    fn run(&self, _: JobSpec, _: RunContext) -> BoxFuture<'_, Result<RunReport, Failure>> {
-        async { Err(absent()) }.boxed()
-    }
+/// Asks for the first rows of `job` and writes nothing.
+///
+/// # Errors
+/// If the input can't be used or the provider doesn't answer.
+pub(super) async fn preview(job: JobSpec, around: Surroundings) -> Result<Preview, Failure> {
+    let price = price(&job, &around);
+    let shown = pipeline::preview(&job, context(&job, around)?).await?;
+    let rows = shown.rows.into_iter();
+    let rows = rows.map(|row| PreviewRow { text: row.text, label: row.label, gold: row.gold });
+    Ok(Preview {
+        rows: rows.collect(),
+        system: shown.system,
+        user: shown.user,
+        schema: shown.schema,
+        counted_prompt_tokens: shown.counted_prompt,
+        usage: shown.usage,
+        price_usd: price.and_then(|price| Some(price.cost(&shown.usage?))),
+    })
+}
 
-    fn preview(
-        &self,
-        _: JobSpec,
-        _: usize,
-        _: RunContext,
-    ) -> BoxFuture<'_, Result<Preview, Failure>> {
-        async { Err(absent()) }.boxed()
+fn context(job: &JobSpec, around: Surroundings) -> Result<RunContext, ProviderSetupError> {
+    let Surroundings { events, stop, clock, api_key } = around;
+    let provider: Arc<dyn Provider> = match job.model.provider {
+        ProviderKind::Lexical => Arc::new(LexicalProvider::new(true)),
+        ProviderKind::Openai => Arc::new(OpenAi::new(&job.model, api_key, Arc::clone(&clock))?),
+    };
+    let stop = async move { stop.wait().await }.boxed();
+    Ok(RunContext { provider, events, clock, stop })
+}
+
+fn price(job: &JobSpec, around: &Surroundings) -> Option<Price> {
+    match job.model.provider {
+        ProviderKind::Lexical => None,
+        ProviderKind::Openai => price_of(&job.model.name, &job.model.base_url, around.clock.wall()),
     }
 }
 
-/// Serves until it is interrupted.
-pub(super) fn simulate(_: &SimulateArguments) -> Result<ExitCode, Failure> {
-    Err(absent())
+/// How the labels of these parts compare with the gold column, if the job names one.
+#[cfg(feature = "polars")]
+fn accuracy(job: &JobSpec, parts: Vec<PartNumber>) -> Option<Accuracy> {
+    let gold = job.input.gold.as_deref()?;
+    let folder = &job.output.location;
+    let files: Vec<_> = parts.into_iter().map(|part| folder.join(part.file_name())).collect();
+    match crate::summary::of_parts(&files, &job.output.label_column, Some(gold)) {
+        Ok(summary) => summary
+            .agreement
+            .map(|known| Accuracy { right: known.correct, compared: known.compared }),
+        Err(error) => {
+            let words = super::console::chain(&error);
+            super::console::message(&format!("the accuracy is not known: {words}"));
+            None
+        }
+    }
 }
 
-fn absent() -> Failure {
-    Failure::new(ExitCode::Internal, "this build has no engine")
+#[cfg(not(feature = "polars"))]
+fn accuracy(_: &JobSpec, _: Vec<PartNumber>) -> Option<Accuracy> {
+    None
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Failure {
+        let code = match error.kind() {
+            FailureKind::Usage => ExitCode::Usage,
+            FailureKind::Storage | FailureKind::Provider => ExitCode::Stopped,
+            FailureKind::Quota => ExitCode::Quota,
+            FailureKind::Internal => ExitCode::Internal,
+        };
+        Failure::new(code, error)
+    }
 }

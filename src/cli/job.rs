@@ -14,7 +14,9 @@ use crate::domain::spec::{
     OutputSpec, ProviderKind, READ_TIMEOUT_S, REPLY_TIMEOUT_S, ROWS_PER_CALL, ROWS_PER_PART,
     SORT_MEMORY, TOKENS_PER_CALL, Vocabulary,
 };
-use crate::domain::{Codebook, CodebookError, JobSpec, Label, Template, TemplateError, Tokens};
+use crate::domain::{Codebook, CodebookError, JobSpec, Template, TemplateError, Tokens};
+use crate::llm::codes::{self, LabelDraft};
+use crate::llm::token_counter::TokenCounter;
 
 /// Why settings make no job.
 #[derive(Debug, thiserror::Error)]
@@ -315,36 +317,19 @@ fn vocabulary_of(name: &str) -> Vocabulary {
     }
 }
 
-/// The labels with a code each: the given one, else the first free letters.
+/// The labels with a code each: the given one, else the cheapest that is free.
 fn codebook(
     labels: Vec<LabelSetting>,
     unsure: Option<String>,
-    _vocabulary: Vocabulary,
+    vocabulary: Vocabulary,
 ) -> Result<Codebook, CodebookError> {
-    let taken: Vec<String> = labels
-        .iter()
-        .flat_map(|label| [Some(label.name.as_str()), label.code.as_deref()])
-        .chain([unsure.as_deref()])
-        .flatten()
-        .map(crate::domain::codebook::fold)
-        .collect();
-    let letters = || (b'A'..=b'Z').map(|letter| char::from(letter).to_string());
-    let pairs = letters().flat_map(|first| letters().map(move |second| format!("{first}{second}")));
-    let triples = letters().flat_map(|first| {
-        letters().flat_map(move |second| {
-            let pair = format!("{first}{second}");
-            letters().map(move |third| format!("{pair}{third}"))
-        })
-    });
-    let is_free = |code: &String| !taken.contains(&crate::domain::codebook::fold(code));
-    let mut free = letters().chain(pairs).chain(triples).filter(is_free);
-    let label = |label: LabelSetting| Label {
+    let drafts = labels.into_iter().map(|label| LabelDraft {
         name: label.name,
-        code: label.code.or_else(|| free.next()).unwrap_or_default(),
+        code: label.code,
         description: label.description,
         examples: label.examples,
-    };
-    Codebook::new(labels.into_iter().map(label).collect(), unsure)
+    });
+    codes::assign(drafts.collect(), unsure, &TokenCounter::for_vocabulary(vocabulary))
 }
 
 fn small<const MIN: u64, const MAX: u64>(count: Count<MIN, MAX>) -> u32 {

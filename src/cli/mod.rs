@@ -65,8 +65,8 @@ fn read_command_line(typed: Vec<OsString>) -> Result<CommandLine, clap::Error> {
 
 fn obey(command: Command) -> Result<ExitCode, Failure> {
     match command {
-        Command::Run(arguments) => run_command::run(*arguments, &engine::Pipeline),
-        Command::Preview(arguments) => run_command::run_preview(*arguments, &engine::Pipeline),
+        Command::Run(arguments) => run_command::run(*arguments),
+        Command::Preview(arguments) => run_command::run_preview(*arguments),
         Command::Init(arguments) => {
             init_command::init(&arguments.path)
                 .map_err(|error| Failure::new(ExitCode::Usage, error))?;
@@ -76,7 +76,7 @@ fn obey(command: Command) -> Result<ExitCode, Failure> {
             ));
             Ok(ExitCode::Done)
         }
-        Command::Simulate(arguments) => engine::simulate(&arguments.with_all_faults()),
+        Command::Simulate(arguments) => simulate_command::simulate(&arguments.with_all_faults()),
     }
 }
 

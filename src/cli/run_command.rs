@@ -5,54 +5,32 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
-
-use super::api_key::{ApiKey, ApiKeyError, api_key};
+use super::api_key::{ApiKeyError, api_key};
 use super::arguments::{ConfigArgument, PreviewArguments, RunArguments};
 use super::config_file::{self, ConfigError, DEFAULT_PATH};
 use super::exit_code::ExitCode;
 use super::job::{JobError, job};
-use super::preview_view::{Preview, preview};
+use super::preview_view::preview;
 use super::progress::Progress;
 use super::settings::Settings;
 use super::signals::{self, Signal, StopSignal};
-use super::summary_view::{RunReport, summary};
+use super::summary_view::summary;
 use super::values::ProgressMode;
-use super::{console, environment};
+use super::{console, engine, environment};
 use crate::domain::clock::SystemClock;
 use crate::domain::{Clock, EventSink, JobSpec};
+use crate::llm::provider::{ApiKey, ProviderSetupError};
 
-/// What a run is given beside its job.
-#[derive(Clone)]
-pub struct RunContext {
-    /// Where its events go.
-    pub events: Arc<dyn EventSink>,
-    /// Whether it was asked to stop.
-    pub stop: StopSignal,
+/// What a command has around it.
+pub(super) struct Surroundings {
+    /// Where events go.
+    pub(super) events: Arc<dyn EventSink>,
+    /// Whether the command was asked to stop.
+    pub(super) stop: StopSignal,
     /// The time.
-    pub clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     /// The key for the service, if one is sent.
-    pub api_key: Option<ApiKey>,
-}
-
-/// Whoever does the work.
-pub trait Engine {
-    /// Runs `job` to its end, or until it is stopped; says how it ended.
-    ///
-    /// # Errors
-    /// If there is no end to report: the input or output can't be used, or a defect.
-    fn run(&self, job: JobSpec, context: RunContext) -> BoxFuture<'_, Result<RunReport, Failure>>;
-
-    /// Asks for the first `rows` rows of `job` and writes nothing.
-    ///
-    /// # Errors
-    /// If the input can't be used or the provider doesn't answer.
-    fn preview(
-        &self,
-        job: JobSpec,
-        rows: usize,
-        context: RunContext,
-    ) -> BoxFuture<'_, Result<Preview, Failure>>;
+    pub(super) api_key: Option<ApiKey>,
 }
 
 /// A command that came to nothing: why, and what the shell is told.
@@ -87,22 +65,19 @@ macro_rules! usage_failures {
     };
 }
 
-usage_failures!(ConfigError, JobError, ApiKeyError);
-
-/// How many rows a preview asks for.
-const PREVIEW_ROWS: usize = 20;
+usage_failures!(ConfigError, JobError, ApiKeyError, ProviderSetupError);
 
 /// Classifies the input into the output, or goes on where that stopped.
 ///
 /// # Errors
 /// If the settings make no job, or the engine has no end to report.
-pub fn run(arguments: RunArguments, engine: &dyn Engine) -> Result<ExitCode, Failure> {
+pub(super) fn run(arguments: RunArguments) -> Result<ExitCode, Failure> {
     let (settings, config) = settings(arguments.settings, &arguments.config)?;
     let mode = settings.run.progress.unwrap_or_default();
     let job = job(settings, arguments.input, arguments.output, config.as_deref())?;
     let desk = Desk::open(&job, mode)?;
-    let stop = desk.context.stop.clone();
-    let report = desk.see_through(|context| engine.run(job, context))?;
+    let stop = desk.around.stop.clone();
+    let report = desk.see_through(|around| engine::run(job, around))?;
     if mode != ProgressMode::Json {
         console::message(&summary(&report));
     }
@@ -113,12 +88,12 @@ pub fn run(arguments: RunArguments, engine: &dyn Engine) -> Result<ExitCode, Fai
 ///
 /// # Errors
 /// If the settings make no job, the input can't be used or the provider doesn't answer.
-pub fn run_preview(arguments: PreviewArguments, engine: &dyn Engine) -> Result<ExitCode, Failure> {
+pub(super) fn run_preview(arguments: PreviewArguments) -> Result<ExitCode, Failure> {
     let (settings, config) = settings(arguments.settings, &arguments.config)?;
     let mode = settings.run.progress.unwrap_or(ProgressMode::None);
     let job = job(settings, arguments.input, PathBuf::new(), config.as_deref())?;
     let desk = Desk::open(&job, mode)?;
-    let asked = desk.see_through(|context| engine.preview(job, PREVIEW_ROWS, context))?;
+    let asked = desk.see_through(|around| engine::preview(job, around))?;
     console::data(&preview(&asked)).map_err(|error| Failure::new(ExitCode::Internal, error))?;
     Ok(ExitCode::Done)
 }
@@ -143,7 +118,7 @@ fn settings(
 struct Desk {
     runtime: tokio::runtime::Runtime,
     progress: Arc<Progress>,
-    context: RunContext,
+    around: Surroundings,
 }
 
 impl Desk {
@@ -163,12 +138,12 @@ impl Desk {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let progress = Arc::new(Progress::start(mode, Arc::clone(&clock)));
         let events = Arc::clone(&progress) as Arc<dyn EventSink>;
-        Ok(Desk { runtime, progress, context: RunContext { events, stop, clock, api_key } })
+        Ok(Desk { runtime, progress, around: Surroundings { events, stop, clock, api_key } })
     }
 
     /// Does the work to its end and takes the display down.
-    fn see_through<'a, T>(self, work: impl FnOnce(RunContext) -> BoxFuture<'a, T>) -> T {
-        let ended = self.runtime.block_on(work(self.context));
+    fn see_through<T, F: Future<Output = T>>(self, work: impl FnOnce(Surroundings) -> F) -> T {
+        let ended = self.runtime.block_on(work(self.around));
         self.progress.finish();
         // What still hangs in a system call holds nobody up: the process is about to end.
         self.runtime.shutdown_background();

@@ -4,35 +4,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::values::{Setting, parse, share};
-
-/// How the simulated server counts a request on admission.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Admission {
-    /// What the call will really use.
-    #[default]
-    Usage,
-    /// The prompt and all of `max_tokens`, as some services do.
-    MaxTokens,
-}
-
-impl Setting for Admission {
-    fn wanted() -> String {
-        "`usage` or `max-tokens`".into()
-    }
-
-    fn from_text(text: &str) -> Option<Self> {
-        match text {
-            "usage" => Some(Admission::Usage),
-            "max-tokens" => Some(Admission::MaxTokens),
-            _ => None,
-        }
-    }
-
-    fn from_toml(value: &toml::de::DeValue<'_>) -> Option<Self> {
-        Self::from_text(value.as_str()?)
-    }
-}
+use super::exit_code::ExitCode;
+use super::run_command::Failure;
+use super::values::share;
+use super::{console, signals};
+use crate::simulate::{
+    self, Admission, Faults, Refusal, RefusedParameter, Settings, SimulateError,
+};
 
 /// The server's limits, its pace and what it answers.
 #[derive(Args, Clone, Debug)]
@@ -51,7 +29,7 @@ pub struct SimulateArguments {
         long,
         value_name = "usage|max-tokens",
         default_value = "usage",
-        value_parser = parse::<Admission>,
+        value_parser = admission,
         help_heading = "Limits"
     )]
     pub admission: Admission,
@@ -80,21 +58,39 @@ pub struct SimulateArguments {
     /// Count no tokens for a schema
     #[arg(long, help_heading = "Answers")]
     pub free_schema: bool,
-    /// Answer every row with this code
-    #[arg(long, value_name = "CODE", help_heading = "Answers", conflicts_with = "gold")]
-    pub fixed_answer: Option<String>,
-    /// Answer from a CSV file with the columns `text` and `label`
+    /// Answer at once by a hash of the text and count four bytes as a token: measures the client
+    #[arg(long, help_heading = "Answers", conflicts_with = "gold")]
+    pub fixed_answer: bool,
+    /// Answer from a CSV file with known answers
     #[arg(long, value_name = "PATH", help_heading = "Answers")]
     pub gold: Option<PathBuf>,
+    /// The column of --gold with the text
+    #[arg(long, value_name = "NAME", default_value = Settings::GOLD_TEXT_COLUMN, help_heading = "Answers")]
+    pub gold_text_column: String,
+    /// The column of --gold with the label's name
+    #[arg(long, value_name = "NAME", default_value = Settings::GOLD_LABEL_COLUMN, help_heading = "Answers")]
+    pub gold_label_column: String,
     /// The seed of all that is drawn, so that a run can be repeated
-    #[arg(long, value_name = "NUMBER", default_value_t = 0, help_heading = "Answers")]
+    #[arg(long, value_name = "NUMBER", default_value_t = Settings::SEED, help_heading = "Answers")]
     pub seed: u64,
     /// Refuse requests that hold this parameter (HTTP 400); repeat it for several
-    #[arg(long, value_name = "NAME", help_heading = "Faults")]
-    pub refuse_parameter: Vec<String>,
+    #[arg(long, value_name = "NAME", value_parser = refused_parameter, help_heading = "Faults")]
+    pub refuse_parameter: Vec<RefusedParameter>,
     /// Refuse requests with a row that holds this text
     #[arg(long, value_name = "TEXT", help_heading = "Faults")]
     pub refuse_marker: Option<String>,
+    /// How such a request is refused: by its finish reason, or with HTTP 400
+    #[arg(
+        long,
+        value_name = "finish|status",
+        default_value = "finish",
+        value_parser = refusal,
+        help_heading = "Faults"
+    )]
+    pub refusal: Refusal,
+    /// Count the tokens of requests that are answered 429 too
+    #[arg(long, help_heading = "Limits")]
+    pub charge_rejected: bool,
     /// Share of rows that a reply leaves out
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share, help_heading = "Faults")]
     pub drop: f64,
@@ -137,6 +133,45 @@ pub struct SimulateArguments {
 }
 
 impl SimulateArguments {
+    /// What the server is told.
+    fn settings(&self) -> Settings {
+        let limit = |tokens: u32| Some(tokens).filter(|tokens| *tokens > 0);
+        Settings {
+            tokens_per_minute: limit(self.tokens_per_minute),
+            requests_per_minute: limit(self.requests_per_minute),
+            admission: self.admission,
+            charge_rejected: self.charge_rejected,
+            charge_schema: !self.free_schema,
+            count_bias_percent: self.count_bias * 100.0,
+            hidden_output_tokens: self.hidden_output_tokens,
+            latency_ms: self.latency_ms,
+            ms_per_output_token: self.ms_per_output_token,
+            jitter_percent: self.jitter * 100.0,
+            seed: self.seed,
+            refuse_parameters: self.refuse_parameter.clone(),
+            refuse_marker: self.refuse_marker.clone(),
+            refusal: self.refusal,
+            gold: self.gold.clone(),
+            gold_text_column: self.gold_text_column.clone(),
+            gold_label_column: self.gold_label_column.clone(),
+            fixed_answer: self.fixed_answer,
+            faults: Faults {
+                drop_row: self.drop,
+                repeat_row: self.repeat,
+                unknown_code: self.unknown_code,
+                foreign_key: self.foreign_key,
+                shuffle: self.shuffle,
+                cut: self.cut,
+                fence: self.fence,
+                refuse: self.refuse,
+                status_500: self.status_500,
+                status_429: self.status_429,
+                reset: self.reset,
+                hang: self.hang,
+            },
+        }
+    }
+
     /// The arguments with `faults` put into every fault's share that was not given.
     pub fn with_all_faults(mut self) -> Self {
         let Some(faults) = self.faults else {
@@ -162,6 +197,42 @@ impl SimulateArguments {
         }
         self
     }
+}
+
+/// Serves on loopback until it is interrupted; the address goes to stdout.
+///
+/// # Errors
+/// If the settings contradict each other, the port is taken or the gold file can't be read.
+pub(super) fn simulate(arguments: &SimulateArguments) -> Result<ExitCode, Failure> {
+    let internal = |error: std::io::Error| Failure::new(ExitCode::Internal, error);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let stop = signals::listen(|| {}).map_err(internal)?;
+    runtime.map_err(internal)?.block_on(async {
+        let usage = |error: SimulateError| Failure::new(ExitCode::Usage, error);
+        let server = simulate::serve(arguments.settings(), arguments.port).await.map_err(usage)?;
+        let base_url = server.base_url();
+        let words = format!("listening on {base_url}\n");
+        console::data(&words).map_err(internal)?;
+        console::message(&format!(
+            "ask it with --base-url {base_url}; counts at http://{}/stats; Ctrl-C ends it",
+            server.address()
+        ));
+        stop.wait().await;
+        server.shutdown().await;
+        Ok(ExitCode::Done)
+    })
+}
+
+fn admission(text: &str) -> Result<Admission, String> {
+    text.replace('-', "_").parse().map_err(|_| "it wants usage or max-tokens".to_owned())
+}
+
+fn refused_parameter(text: &str) -> Result<RefusedParameter, String> {
+    text.parse::<RefusedParameter>().map_err(|error| error.to_string())
+}
+
+fn refusal(text: &str) -> Result<Refusal, String> {
+    text.parse::<Refusal>().map_err(|error| error.to_string())
 }
 
 fn at_least_zero(text: &str) -> Result<f64, &'static str> {

@@ -1,6 +1,7 @@
 //! Packing, pacing, asking and matching: rows to labels by key.
 
 pub mod answer_writer;
+pub mod asker;
 pub mod batcher;
 pub mod codes;
 pub mod dedupe;

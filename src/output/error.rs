@@ -80,12 +80,11 @@ impl OutputError {
             | OutputError::NotOurs { .. }
             | OutputError::Newer { .. }
             | OutputError::Damaged { .. }
-            | OutputError::JobChanged { .. }
-            | OutputError::Claim(ClaimError::Held { .. }) => true,
+            | OutputError::JobChanged { .. } => true,
             OutputError::Part { source, .. } => {
                 matches!(source, PartError::Foreign { .. } | PartError::Newer { .. })
             }
-            OutputError::Claim(ClaimError::Store(_)) | OutputError::Store(_) => false,
+            OutputError::Claim(_) | OutputError::Store(_) => false,
         }
     }
 

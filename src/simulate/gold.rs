@@ -7,13 +7,6 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use arrow::array::AsArray;
-use arrow::csv::ReaderBuilder;
-use arrow::csv::reader::Format;
-use arrow::datatypes::{DataType, Field, Schema};
-use arrow::error::ArrowError;
 
 /// Known answers. Of a text that stands twice, the first label counts.
 #[derive(Debug, Default)]
@@ -39,7 +32,7 @@ pub enum GoldError {
         /// Its path.
         path: PathBuf,
         /// What the reader says.
-        source: ArrowError,
+        source: csv::Error,
     },
     /// A column that it lacks.
     #[error("the gold file `{}` has no column `{column}`; it has {present}", path.display())]
@@ -60,39 +53,32 @@ impl Gold {
     /// If the file can't be opened or read, or lacks one of the columns.
     pub fn read(path: &Path, text: &str, label: &str) -> Result<Gold, GoldError> {
         let open =
-            || File::open(path).map_err(|source| GoldError::Open { path: path.into(), source });
+            File::open(path).map_err(|source| GoldError::Open { path: path.into(), source })?;
         let unreadable = |source| GoldError::Read { path: path.into(), source };
-        let format = Format::default().with_header(true);
-        let (schema, _) = format.infer_schema(open()?, Some(0)).map_err(unreadable)?;
+        let mut reader = csv::Reader::from_reader(open);
+        let names = reader.headers().map_err(unreadable)?.clone();
         let place = |column: &str| {
-            schema.index_of(column).map_err(|_| GoldError::NoColumn {
+            names.iter().position(|name| name == column).ok_or_else(|| GoldError::NoColumn {
                 path: path.into(),
                 column: column.to_owned(),
-                present: quoted_names(&schema),
+                present: quoted(&names),
             })
         };
-        let wanted = vec![place(text)?, place(label)?];
-        let all_text = schema.fields().iter().map(|it| Field::new(it.name(), DataType::Utf8, true));
-        let reader = ReaderBuilder::new(Arc::new(Schema::new(all_text.collect::<Vec<_>>())))
-            .with_header(true)
-            .with_projection(wanted)
-            .build(open()?)
-            .map_err(unreadable)?;
+        let (text_place, label_place) = (place(text)?, place(label)?);
         let mut gold = Gold::default();
         let mut places: HashMap<String, u32> = HashMap::new();
-        for batch in reader {
-            let batch = batch.map_err(unreadable)?;
-            let texts = batch.column(0).as_string::<i32>();
-            let labels = batch.column(1).as_string::<i32>();
-            for (text, label) in texts.iter().zip(labels) {
-                let (Some(text), Some(label)) = (text, label) else { continue };
-                let next = gold.labels.len() as u32;
-                let place = *places.entry(label.to_owned()).or_insert(next);
-                if place == next {
-                    gold.labels.push(label.to_owned());
-                }
-                gold.by_text.entry(hash_folded(text)).or_insert(place);
+        for record in reader.records() {
+            let record = record.map_err(unreadable)?;
+            let field = |place: usize| record.get(place).filter(|field| !field.is_empty());
+            let (Some(text), Some(label)) = (field(text_place), field(label_place)) else {
+                continue;
+            };
+            let next = gold.labels.len() as u32;
+            let place = *places.entry(label.to_owned()).or_insert(next);
+            if place == next {
+                gold.labels.push(label.to_owned());
             }
+            gold.by_text.entry(hash_folded(text)).or_insert(place);
         }
         Ok(gold)
     }
@@ -104,8 +90,8 @@ impl Gold {
     }
 }
 
-fn quoted_names(schema: &Schema) -> String {
-    let names: Vec<String> = schema.fields().iter().map(|it| format!("`{}`", it.name())).collect();
+fn quoted(names: &csv::StringRecord) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     names.join(", ")
 }
 

@@ -1,0 +1,105 @@
+//! One call on its way: sent, journaled, matched.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::settlement::Parcel;
+use crate::domain::{Clock, Codebook, Tokens};
+use crate::llm::asker::{Asker, PreparedCall};
+use crate::llm::governor::Reservation;
+use crate::llm::provider::{ChatReply, Finish, ProviderError};
+use crate::llm::reply_matcher::{MatchedReply, match_reply};
+use crate::output::journal::{Journal, JournaledRow, ReplyEnd, ReplyRecord};
+use crate::output::store::StoreError;
+
+/// What a call needs from the run.
+#[derive(Clone)]
+pub(super) struct Line {
+    pub(super) asker: Arc<Asker>,
+    pub(super) journal: Arc<Mutex<Journal>>,
+    pub(super) codebook: Arc<Codebook>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl Line {
+    /// The journal, for one entry.
+    pub(super) fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call that ended.
+pub(super) struct CallEnd {
+    /// Its number in this run, from 1.
+    pub(super) number: u64,
+    /// Its rows.
+    pub(super) parcel: Parcel,
+    /// What was asked.
+    pub(super) prepared: PreparedCall,
+    /// What the governor holds for it.
+    pub(super) reservation: Reservation,
+    /// From sending to the end.
+    pub(super) took: Duration,
+    /// The reply and what it says, or why there is none.
+    pub(super) result: Result<(ChatReply, MatchedReply), ProviderError>,
+    /// The journal's word; an error means that storage fails.
+    pub(super) journaled: Result<(), StoreError>,
+}
+
+/// Sends a call and takes its reply: into the journal first, then apart.
+pub(super) async fn run(
+    line: Line,
+    number: u64,
+    parcel: Parcel,
+    prepared: PreparedCall,
+    reservation: Reservation,
+) -> CallEnd {
+    let sent = line.clock.now();
+    let reply = line.asker.send(&prepared).await;
+    let took = line.clock.now().since(sent);
+    let mut journaled = Ok(());
+    let result = reply.map(|reply| {
+        let record = record(number, &parcel, &prepared, &reply, &*line.clock);
+        journaled = line.journal().reply(record);
+        let is_cut = reply.finish == Finish::Length;
+        let matched = match_reply(&reply.content, is_cut, &prepared.keys, &line.codebook);
+        (reply, matched)
+    });
+    CallEnd { number, parcel, prepared, reservation, took, result, journaled }
+}
+
+fn record(
+    number: u64,
+    parcel: &Parcel,
+    prepared: &PreparedCall,
+    reply: &ChatReply,
+    clock: &dyn Clock,
+) -> ReplyRecord {
+    let rows = parcel.rows.iter().zip(&prepared.keys);
+    ReplyRecord {
+        call: number,
+        at: clock.wall(),
+        rows: rows
+            .map(|(row, key)| JournaledRow {
+                key: key.0.clone(),
+                position: row.position,
+                id: row.id.clone(),
+                text_hash: row.text_hash,
+            })
+            .collect(),
+        form: prepared.request.dialect.form().answer_form(),
+        end: match reply.finish {
+            Finish::Stop => ReplyEnd::Whole,
+            Finish::Length => ReplyEnd::Cut,
+            Finish::Refused => ReplyEnd::Refused,
+        },
+        reply: reply.content.clone(),
+        usage: reply.usage,
+        model: reply.model.clone(),
+    }
+}
+
+/// What the ledger keeps for a call: the provider's own count, or the estimate without one.
+pub(super) fn charged(prepared: &PreparedCall, reply: &ChatReply) -> Tokens {
+    reply.usage.map_or(prepared.reserved, |usage| usage.total())
+}

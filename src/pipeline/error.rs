@@ -1,0 +1,148 @@
+//! Why a run could not start, or ended early.
+
+use crate::domain::event::RunEnd;
+use crate::domain::{PartNumber, Tokens};
+use crate::input::InputError;
+use crate::llm::provider::ProviderError;
+use crate::output::{Difference, OutputError, PartError, PartSchemaError};
+
+/// Why a run could not start or go on. What was paid for stands in the journal.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The input can't be read as it is.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// The output can't be used or written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// The input has a column where the label is to stand.
+    #[error(transparent)]
+    PartSchema(#[from] PartSchemaError),
+    /// Not even one short row fits into a call.
+    #[error(
+        "the prompt alone takes {prompt} tokens and leaves no room for a row within {limit} \
+         ({setting}); raise that, or shorten the instructions and the labels"
+    )]
+    PromptTooLong {
+        /// Tokens of the prompt, a schema and the reply to one row included.
+        prompt: Tokens,
+        /// The bound.
+        limit: Tokens,
+        /// The setting that gives the bound.
+        setting: &'static str,
+    },
+    /// Every row has a label or no text.
+    #[error("no row of the input has to be asked: each has a label already, or no text")]
+    NothingToAsk,
+    /// The provider answered a preview with something else than a reply.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    /// The output holds the work of another job.
+    #[error(
+        "this output was made by another job: {}; \
+         put back what changed, or name another output folder",
+        list(.0)
+    )]
+    JobChanged(Vec<Difference>),
+    /// A part whose rows are asked again can't be read.
+    #[error("the part {} can't be opened again", .0.file_name())]
+    Reopen(PartNumber, #[source] PartError),
+    /// The output folder lies inside the input.
+    #[error("the output folder {0} lies inside the input; name another one")]
+    OutputInsideInput(String),
+    /// The system has no thread left.
+    #[error("can't start a thread")]
+    Thread(#[source] std::io::Error),
+    /// A defect of this program.
+    #[error("{0}; this is a defect of batchclass, please report it")]
+    Internal(String),
+}
+
+fn list(differences: &[Difference]) -> String {
+    differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// Whose move it is after a [`RunError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The user's: a setting, a file or a column.
+    Usage,
+    /// The storage's; the run is resumable.
+    Storage,
+    /// The provider's.
+    Provider,
+    /// The account's: no quota or money is left.
+    Quota,
+    /// Ours.
+    Internal,
+}
+
+impl RunError {
+    /// Whose move it is.
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            RunError::Input(error) if error.is_usage() => FailureKind::Usage,
+            RunError::Output(error) if error.is_usage() => FailureKind::Usage,
+            RunError::Input(_) | RunError::Output(_) | RunError::Reopen(..) => FailureKind::Storage,
+            RunError::PartSchema(_)
+            | RunError::PromptTooLong { .. }
+            | RunError::NothingToAsk
+            | RunError::JobChanged(_)
+            | RunError::OutputInsideInput(_) => FailureKind::Usage,
+            RunError::Provider(ProviderError::OutOfQuota { .. }) => FailureKind::Quota,
+            RunError::Provider(_) => FailureKind::Provider,
+            RunError::Thread(_) | RunError::Internal(_) => FailureKind::Internal,
+        }
+    }
+
+    pub(super) fn from_task(error: tokio::task::JoinError) -> RunError {
+        RunError::Internal(format!("a call's task broke off ({error})"))
+    }
+}
+
+/// What stopped a run before its rows were done.
+#[derive(Debug)]
+pub(super) enum Stopped {
+    /// A signal.
+    Interrupted,
+    /// The provider, for good.
+    Provider(String),
+    /// Quota or money.
+    Quota(String),
+    /// Storage.
+    Storage(OutputError),
+    /// What was being read broke.
+    Reading(RunError),
+}
+
+impl Stopped {
+    pub(super) fn end(&self) -> RunEnd {
+        match self {
+            Stopped::Interrupted => RunEnd::Interrupted,
+            Stopped::Provider(_) => RunEnd::Provider,
+            Stopped::Quota(_) => RunEnd::Quota,
+            Stopped::Storage(_) | Stopped::Reading(_) => RunEnd::Storage,
+        }
+    }
+
+    pub(super) fn message(&self) -> Option<String> {
+        match self {
+            Stopped::Interrupted => None,
+            Stopped::Provider(words) | Stopped::Quota(words) => Some(words.clone()),
+            Stopped::Storage(error) => Some(with_sources(error)),
+            Stopped::Reading(error) => Some(with_sources(error)),
+        }
+    }
+}
+
+/// An error and its causes, joined by colons.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        words.push_str(": ");
+        words.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    words
+}

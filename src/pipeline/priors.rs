@@ -1,0 +1,199 @@
+//! What earlier runs left in the journal: answers that were paid for and stand in no part yet.
+
+use std::collections::HashMap;
+
+use crate::domain::codebook::Meaning;
+use crate::domain::{Attempts, Codebook, LabelIndex, Outcome, Position, Reason, Row, TextHash};
+use crate::llm::keys::Key;
+use crate::llm::reply_matcher::{Answer, match_reply};
+use crate::output::journal::{ReplyEnd, ReplyRecord};
+
+/// What the journal says of rows before this run asks anything.
+#[derive(Debug, Default)]
+pub(super) struct Priors {
+    rows: HashMap<Position, Journaled>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Journaled {
+    text_hash: TextHash,
+    answer: Option<Meaning>,
+    attempts: Attempts,
+    reason: Reason,
+}
+
+/// What is known of a row that is about to be asked.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Recalled {
+    /// It was answered and paid for, or asked often enough.
+    Answered(Outcome),
+    /// It was asked this often without an answer; ask it now.
+    Asked(Attempts),
+}
+
+impl Priors {
+    /// Reads a journaled reply again, just as the run that got it did. Rows for which `is_settled`
+    /// are passed over: a part that was written later says what became of them.
+    pub(super) fn replay(
+        &mut self,
+        record: ReplyRecord,
+        codebook: &Codebook,
+        is_settled: impl Fn(Position) -> bool,
+    ) {
+        let keys: Vec<Key> = record.rows.iter().map(|row| Key(row.key.clone())).collect();
+        let matched = match_reply(&record.reply, record.end == ReplyEnd::Cut, &keys, codebook);
+        // A reply without a single answer is halved by the run and costs its rows no attempt.
+        if matched.members == 0 && record.end != ReplyEnd::Whole && keys.len() > 1 {
+            return;
+        }
+        for (row, answer) in record.rows.into_iter().zip(matched.answers) {
+            if is_settled(row.position) {
+                continue;
+            }
+            let known = self.rows.entry(row.position).or_insert(Journaled {
+                text_hash: row.text_hash,
+                answer: None,
+                attempts: 0,
+                reason: Reason::Missing,
+            });
+            if known.text_hash != row.text_hash {
+                continue;
+            }
+            known.attempts = known.attempts.saturating_add(1);
+            match answer {
+                Answer::Label(label) => known.answer = Some(Meaning::Label(label)),
+                Answer::Unsure => known.answer = Some(Meaning::Unsure),
+                Answer::Unresolved(reason) => known.reason = reason,
+            }
+        }
+    }
+
+    /// How many rows the journal answers.
+    pub(super) fn answered_rows(&self) -> u64 {
+        self.rows.values().filter(|known| known.answer.is_some()).count() as u64
+    }
+
+    /// The labels that the journal holds, by text, so that equal rows profit too.
+    pub(super) fn labels(&self) -> impl Iterator<Item = (TextHash, LabelIndex)> {
+        self.rows.values().filter_map(|known| match known.answer {
+            Some(Meaning::Label(label)) => Some((known.text_hash, label)),
+            _ => None,
+        })
+    }
+
+    /// What is known of a row that is about to be asked; a journaled answer counts if it was given
+    /// to the same text, and is handed out once.
+    ///
+    /// `row.attempts` counts what finished parts say; the journal's attempts come on top.
+    pub(super) fn recall(&mut self, row: &Row, max_attempts: Attempts) -> Recalled {
+        let known = self.rows.remove(&row.position);
+        let Some(known) = known.filter(|known| known.text_hash == row.text_hash) else {
+            return Recalled::Asked(row.attempts);
+        };
+        let attempts = row.attempts.saturating_add(known.attempts);
+        match known.answer {
+            Some(Meaning::Label(label)) => Recalled::Answered(Outcome::Labelled(label)),
+            Some(Meaning::Unsure) => {
+                Recalled::Answered(Outcome::Unlabelled { reason: Reason::Unsure, attempts })
+            }
+            None if attempts >= max_attempts => {
+                Recalled::Answered(Outcome::Unlabelled { reason: known.reason, attempts })
+            }
+            None => Recalled::Asked(attempts),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::spec::AnswerForm;
+    use crate::domain::{Label, RowId, Tokens, UnixMillis};
+    use crate::output::journal::JournaledRow;
+
+    fn codebook() -> Codebook {
+        let label = |name: &str, code: &str| Label {
+            name: name.into(),
+            code: code.into(),
+            description: String::new(),
+            examples: Vec::new(),
+        };
+        Codebook::new(vec![label("lost", "A"), label("found", "B")], None).unwrap()
+    }
+
+    fn row(position: u64, text: &str) -> Row {
+        Row {
+            position: Position(position),
+            id: RowId::Integer(position.into()),
+            text: text.into(),
+            text_hash: TextHash::of(text),
+            tokens: Tokens(5),
+            attempts: 0,
+        }
+    }
+
+    fn record(end: ReplyEnd, reply: &str, rows: &[Row]) -> ReplyRecord {
+        let journaled = rows.iter().map(|row| JournaledRow {
+            key: format!("{}", 100 + row.position.0).into(),
+            position: row.position,
+            id: row.id.clone(),
+            text_hash: row.text_hash,
+        });
+        ReplyRecord {
+            call: 1,
+            at: UnixMillis(0),
+            rows: journaled.collect(),
+            form: AnswerForm::Array,
+            end,
+            reply: reply.into(),
+            usage: None,
+            model: None,
+        }
+    }
+
+    fn priors(records: Vec<ReplyRecord>) -> Priors {
+        let mut priors = Priors::default();
+        for record in records {
+            priors.replay(record, &codebook(), |_| false);
+        }
+        priors
+    }
+
+    #[test]
+    fn a_paid_answer_is_found_again_once() {
+        let rows = [row(0, "a"), row(1, "b")];
+        let reply = r#"{"r":["101:B","100:A"]}"#;
+        let mut priors = priors(vec![record(ReplyEnd::Whole, reply, &rows)]);
+        assert_eq!(priors.answered_rows(), 2);
+        let label = Recalled::Answered(Outcome::Labelled(LabelIndex(1)));
+        assert_eq!(priors.recall(&rows[1], 3), label);
+        assert_eq!(priors.recall(&rows[1], 3), Recalled::Asked(0));
+    }
+
+    #[test]
+    fn an_answer_to_another_text_is_not_taken() {
+        let reply = r#"{"r":["100:A"]}"#;
+        let mut priors = priors(vec![record(ReplyEnd::Whole, reply, &[row(0, "old")])]);
+        assert_eq!(priors.recall(&row(0, "new"), 3), Recalled::Asked(0));
+    }
+
+    #[test]
+    fn unanswered_attempts_are_counted_until_they_are_enough() {
+        let rows = [row(0, "a"), row(1, "b")];
+        let reply = r#"{"r":["101:B"]}"#;
+        let once = || record(ReplyEnd::Whole, reply, &rows);
+        assert_eq!(priors(vec![once()]).recall(&rows[0], 3), Recalled::Asked(1));
+        let (reason, attempts) = (Reason::Missing, 3);
+        assert_eq!(
+            priors(vec![once(), once(), once()]).recall(&rows[0], 3),
+            Recalled::Answered(Outcome::Unlabelled { reason, attempts })
+        );
+    }
+
+    #[test]
+    fn a_refusal_of_many_rows_costs_none_of_them_an_attempt() {
+        let rows = [row(0, "a"), row(1, "b")];
+        let mut priors = priors(vec![record(ReplyEnd::Refused, "I can't", &rows)]);
+        assert_eq!(priors.recall(&rows[0], 3), Recalled::Asked(0));
+    }
+}

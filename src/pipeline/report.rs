@@ -1,0 +1,117 @@
+//! What a run has to say at its end.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::error::Stopped;
+use super::tally::Tally;
+use crate::domain::event::RunEnd;
+use crate::domain::{Event, PartNumber, Plan, Reason};
+use crate::output::PartRecord;
+
+/// The end of a run, in numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunReport {
+    /// How it ended.
+    pub end: RunEnd,
+    /// What stopped it, in words, if something did.
+    pub stopped_by: Option<String>,
+    /// Planned rows.
+    pub rows: u64,
+    /// Rows with a label in committed parts, over all runs.
+    pub labelled: u64,
+    /// Rows without one in committed parts, by reason, over all runs.
+    pub unlabelled: BTreeMap<Reason, u64>,
+    /// Committed parts, in order.
+    pub part_numbers: Vec<PartNumber>,
+    /// Calls of this run.
+    pub calls: u64,
+    /// Failed calls of this run, by kind.
+    pub failures: BTreeMap<&'static str, u64>,
+    /// Tokens of this run's requests, as the provider reported them.
+    pub prompt_tokens: u64,
+    /// Tokens of this run's replies, as the provider reported them.
+    pub completion_tokens: u64,
+    /// Rows that this run settled, from whatever source.
+    pub settled: u64,
+    /// Of those, rows that the model was asked about.
+    pub asked: u64,
+    /// How long the run took.
+    pub took: Duration,
+    /// Repeated ids that were dropped.
+    pub dropped_duplicates: u64,
+    /// Whether `_SUCCESS` stands.
+    pub is_success: bool,
+}
+
+impl RunReport {
+    /// What stands in the parts with these records, of the rows of `plan`.
+    pub(super) fn of_parts<'a>(
+        plan: &Plan,
+        records: impl Iterator<Item = &'a PartRecord>,
+    ) -> RunReport {
+        let mut report = RunReport {
+            end: RunEnd::Complete,
+            stopped_by: None,
+            rows: plan.rows(),
+            labelled: 0,
+            unlabelled: BTreeMap::new(),
+            part_numbers: Vec::new(),
+            calls: 0,
+            failures: BTreeMap::new(),
+            prompt_tokens: 0,
+            completion_tokens: 0,
+            settled: 0,
+            asked: 0,
+            took: Duration::ZERO,
+            dropped_duplicates: 0,
+            is_success: false,
+        };
+        for record in records {
+            report.part_numbers.push(record.part);
+            report.labelled += record.range.rows - record.unlabelled_rows();
+            for rows in &record.unlabelled {
+                *report.unlabelled.entry(rows.reason).or_default() += rows.rows;
+            }
+        }
+        report
+    }
+
+    /// Adds what a run did and how it ended.
+    pub(super) fn add_run(&mut self, tally: Tally, stopped: Option<Stopped>, took: Duration) {
+        self.calls = tally.calls;
+        self.failures = tally.failures;
+        self.prompt_tokens = tally.prompt_tokens;
+        self.completion_tokens = tally.completion_tokens;
+        self.settled = tally.labelled + tally.unlabelled;
+        self.asked = tally.asked;
+        self.took = took;
+        if let Some(stopped) = stopped {
+            self.end = stopped.end();
+            self.stopped_by = stopped.message();
+        }
+    }
+
+    /// The run's last event.
+    pub(super) fn event(&self) -> Event {
+        Event::RunFinished {
+            end: self.end,
+            rows: self.rows,
+            labelled: self.labelled,
+            unlabelled: self.unlabelled_rows(),
+            calls: self.calls,
+            tokens: self.prompt_tokens + self.completion_tokens,
+            seconds: self.took.as_secs_f64(),
+        }
+    }
+
+    /// Rows without a label in committed parts.
+    pub fn unlabelled_rows(&self) -> u64 {
+        self.unlabelled.values().sum()
+    }
+
+    /// Rows that stand in no committed part yet.
+    pub fn rows_left(&self) -> u64 {
+        self.rows.saturating_sub(self.labelled + self.unlabelled_rows())
+    }
+}

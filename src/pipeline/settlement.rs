@@ -1,0 +1,372 @@
+//! What the end of a call means for its rows. Pure: a reply or an error in, verdicts out.
+//!
+//! A row leaves with a label, goes back to be asked again, or is given up with a reason; no row is
+//! ever lost and none gets a label that its own key did not earn.
+
+use std::time::Duration;
+
+use crate::domain::{Outcome, Reason, Row};
+use crate::llm::provider::{Finish, ProviderError};
+use crate::llm::reply_matcher::{Answer, MatchedReply};
+
+/// How often the same rows may fail while other calls succeed before they are split.
+const FAILURES_BEFORE_SPLIT: u16 = 4;
+
+/// Rows that are asked together as they are, not packed with others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Parcel {
+    /// The rows, in the order of the request.
+    pub(super) rows: Vec<Row>,
+    /// How often the provider failed on them while it served others.
+    pub(super) failures: u16,
+}
+
+impl Parcel {
+    /// A parcel that has not failed yet.
+    pub(super) fn of(rows: Vec<Row>) -> Parcel {
+        Parcel { rows, failures: 0 }
+    }
+
+    /// Two parcels with half of the rows each; one if there is a single row.
+    fn halves(mut self) -> Vec<Parcel> {
+        let back = self.rows.split_off(self.rows.len().div_ceil(2));
+        let failures = self.failures / 2;
+        [self.rows, back]
+            .into_iter()
+            .filter(|rows| !rows.is_empty())
+            .map(|rows| Parcel { rows, failures })
+            .collect()
+    }
+}
+
+/// What is to be done about the rows of a call.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Verdict {
+    /// Rows that are done.
+    pub(super) settled: Vec<(Row, Outcome)>,
+    /// Rows that are packed again with others, ahead of new ones.
+    pub(super) again: Vec<Row>,
+    /// Rows that are asked again by themselves.
+    pub(super) parcels: Vec<Parcel>,
+    /// How long the parcels wait first.
+    pub(super) delay: Duration,
+    /// Rows left out or misanswered by this reply, by reason; they are in one of the lists above.
+    pub(super) unresolved: Vec<(Reason, u64)>,
+    /// Whether the room for a reply was too small.
+    pub(super) room: Room,
+    /// A single row was refused and nothing else was in the request.
+    pub(super) refused_alone: bool,
+    /// The run ends.
+    pub(super) stop: Option<StopReason>,
+}
+
+/// Whether a reply had room enough.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Room {
+    /// As far as can be told.
+    #[default]
+    Enough,
+    /// Hidden reasoning took a part of it: raise it for the calls to come.
+    Raise,
+    /// Not one answer fitted: raise it and ask again, or split the rows where it can't be raised.
+    RaiseOrSplit,
+}
+
+/// Why a run ends before its rows are done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum StopReason {
+    /// The provider rejects what no retry mends.
+    Rejected(String),
+    /// The account is out of quota or money.
+    OutOfQuota(String),
+}
+
+/// What is known when a call ends, beside the call itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Circumstances {
+    /// How often a row is asked, over all runs.
+    pub(super) max_attempts: u16,
+    /// Whether any call of this run was answered.
+    pub(super) answered_before: bool,
+    /// Whether another call was answered since this one was first sent.
+    pub(super) others_answered: bool,
+}
+
+/// What a reply means for the rows that it was asked about; `matched` has one answer for each.
+pub(super) fn judge_reply(
+    parcel: Parcel,
+    finish: Finish,
+    hidden_reasoning: bool,
+    has_text: bool,
+    matched: &MatchedReply,
+    circumstances: Circumstances,
+) -> Verdict {
+    let mut verdict = Verdict::default();
+    let answered =
+        matched.answers.iter().any(|answer| !matches!(answer, Answer::Unresolved(Reason::Missing)));
+    let is_cut = finish == Finish::Length;
+
+    if !answered && is_cut {
+        verdict.room = Room::RaiseOrSplit;
+        verdict.parcels = vec![parcel];
+        return verdict;
+    }
+    let refused = finish == Finish::Refused || (finish == Finish::Stop && has_text);
+    if !answered && refused && matched.members == 0 {
+        return refuse(parcel, Reason::Refused, circumstances);
+    }
+
+    let mut left = Vec::new();
+    for (mut row, answer) in parcel.rows.into_iter().zip(&matched.answers) {
+        row.attempts = row.attempts.saturating_add(1);
+        match *answer {
+            Answer::Label(label) => verdict.settled.push((row, Outcome::Labelled(label))),
+            Answer::Unsure => {
+                let attempts = row.attempts;
+                let reason = Reason::Unsure;
+                verdict.settled.push((row, Outcome::Unlabelled { reason, attempts }));
+            }
+            Answer::Unresolved(reason) => {
+                count(&mut verdict.unresolved, reason);
+                if row.attempts >= circumstances.max_attempts {
+                    let attempts = row.attempts;
+                    verdict.settled.push((row, Outcome::Unlabelled { reason, attempts }));
+                } else {
+                    left.push(row);
+                }
+            }
+        }
+    }
+    if is_cut {
+        // Packed to the full again, they would be cut again.
+        verdict.room = if hidden_reasoning { Room::Raise } else { Room::Enough };
+        verdict.parcels = match left.len() {
+            0 => Vec::new(),
+            _ => Parcel::of(left).halves(),
+        };
+    } else {
+        verdict.again = left;
+    }
+    verdict
+}
+
+/// What a failure means for the rows that were asked about.
+///
+/// `retry_in` is the governor's word on how long such a call waits.
+pub(super) fn judge_error(
+    mut parcel: Parcel,
+    error: &ProviderError,
+    retry_in: Duration,
+    circumstances: Circumstances,
+) -> Verdict {
+    let mut verdict = Verdict::default();
+    match error {
+        ProviderError::ParameterRefused { .. } => verdict.parcels = vec![parcel],
+        ProviderError::ContentRefused => {
+            return refuse(parcel, Reason::Refused, circumstances);
+        }
+        ProviderError::TooLong => return refuse(parcel, Reason::TooLong, circumstances),
+        ProviderError::OutOfQuota { message } => {
+            verdict.stop = Some(StopReason::OutOfQuota(message.clone()));
+            verdict.parcels = vec![parcel];
+        }
+        ProviderError::Rejected { status, message } => {
+            let is_about_the_account = matches!(status, 401..=404);
+            if is_about_the_account || !circumstances.answered_before {
+                let words = format!("the provider answered {status}: {message}");
+                verdict.stop = Some(StopReason::Rejected(words));
+                verdict.parcels = vec![parcel];
+            } else {
+                return refuse(parcel, Reason::ProviderError, circumstances);
+            }
+        }
+        ProviderError::RateLimited { .. } => {
+            verdict.parcels = vec![parcel];
+            verdict.delay = retry_in;
+        }
+        ProviderError::ServerError { .. }
+        | ProviderError::Connection { .. }
+        | ProviderError::Timeout { .. } => {
+            if circumstances.others_answered {
+                parcel.failures += 1;
+            }
+            if parcel.failures >= FAILURES_BEFORE_SPLIT {
+                verdict = refuse(parcel, Reason::ProviderError, circumstances);
+            } else {
+                verdict.parcels = vec![parcel];
+            }
+            verdict.delay = retry_in;
+        }
+    }
+    verdict
+}
+
+/// Halves rows that were refused as a whole, until the one at fault stands alone and is settled.
+fn refuse(parcel: Parcel, reason: Reason, circumstances: Circumstances) -> Verdict {
+    let mut verdict = Verdict::default();
+    if parcel.rows.len() > 1 {
+        verdict.parcels = parcel.halves();
+        return verdict;
+    }
+    verdict.refused_alone = circumstances.max_attempts > 0;
+    for mut row in parcel.rows {
+        row.attempts = row.attempts.saturating_add(1);
+        let attempts = row.attempts;
+        verdict.settled.push((row, Outcome::Unlabelled { reason, attempts }));
+    }
+    verdict
+}
+
+/// What is left to do when the room for a reply could not be raised: smaller calls.
+pub(super) fn split_cut(parcels: Vec<Parcel>) -> Verdict {
+    let mut verdict = Verdict::default();
+    for parcel in parcels {
+        if parcel.rows.len() > 1 {
+            verdict.parcels.extend(parcel.halves());
+        } else {
+            for mut row in parcel.rows {
+                row.attempts = row.attempts.saturating_add(1);
+                let (reason, attempts) = (Reason::Missing, row.attempts);
+                verdict.settled.push((row, Outcome::Unlabelled { reason, attempts }));
+            }
+        }
+    }
+    verdict
+}
+
+fn count(counts: &mut Vec<(Reason, u64)>, reason: Reason) {
+    match counts.iter_mut().find(|(counted, _)| *counted == reason) {
+        Some((_, rows)) => *rows += 1,
+        None => counts.push((reason, 1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{LabelIndex, Position, RowId, TextHash, Tokens};
+
+    const NOW: Circumstances =
+        Circumstances { max_attempts: 2, answered_before: true, others_answered: true };
+
+    fn rows(count: u64) -> Vec<Row> {
+        (0..count)
+            .map(|n| Row {
+                position: Position(n),
+                id: RowId::Integer(n.into()),
+                text: format!("row {n}").into(),
+                text_hash: TextHash::of(&n.to_string()),
+                tokens: Tokens(5),
+                attempts: 0,
+            })
+            .collect()
+    }
+
+    fn reply(answers: Vec<Answer>) -> MatchedReply {
+        let members = answers.iter().filter(|a| matches!(a, Answer::Label(_))).count();
+        MatchedReply { answers, members, foreign: 0, repeated: 0 }
+    }
+
+    fn judge(count: u64, finish: Finish, answers: Vec<Answer>) -> Verdict {
+        judge_reply(Parcel::of(rows(count)), finish, false, true, &reply(answers), NOW)
+    }
+
+    fn positions(rows: &[Row]) -> Vec<u64> {
+        rows.iter().map(|row| row.position.0).collect()
+    }
+
+    #[test]
+    fn a_left_out_row_is_asked_again_and_the_others_stand() {
+        let missing = Answer::Unresolved(Reason::Missing);
+        let label = Answer::Label(LabelIndex(1));
+        let verdict = judge(3, Finish::Stop, vec![label, missing, label]);
+        assert_eq!(verdict.settled.len(), 2);
+        assert_eq!(positions(&verdict.again), [1]);
+        assert_eq!(verdict.again[0].attempts, 1);
+        assert_eq!(verdict.unresolved, [(Reason::Missing, 1)]);
+    }
+
+    #[test]
+    fn a_row_that_was_asked_often_enough_ends_with_its_reason() {
+        let mut asked = rows(1);
+        asked[0].attempts = 1;
+        let matched = reply(vec![Answer::Unresolved(Reason::UnknownCode)]);
+        let verdict = judge_reply(Parcel::of(asked), Finish::Stop, false, true, &matched, NOW);
+        let outcome = Outcome::Unlabelled { reason: Reason::UnknownCode, attempts: 2 };
+        assert_eq!(verdict.settled[0].1, outcome);
+    }
+
+    #[test]
+    fn a_refusal_is_halved_to_the_poison_row_and_costs_no_attempt() {
+        let mut open = vec![Parcel::of(rows(9))];
+        let (mut refused, mut asked) = (Vec::new(), 0);
+        while let Some(parcel) = open.pop() {
+            asked += 1;
+            assert!(parcel.rows.iter().all(|row| row.attempts == 0));
+            if !positions(&parcel.rows).contains(&6) {
+                continue;
+            }
+            let verdict = judge_error(parcel, &ProviderError::ContentRefused, Duration::ZERO, NOW);
+            open.extend(verdict.parcels);
+            refused.extend(verdict.settled);
+        }
+        assert_eq!(refused.len(), 1);
+        assert_eq!(refused[0].0.position, Position(6));
+        let outcome = Outcome::Unlabelled { reason: Reason::Refused, attempts: 1 };
+        assert_eq!(refused[0].1, outcome);
+        assert!(asked <= 9, "{asked} calls");
+    }
+
+    #[test]
+    fn prose_without_an_answer_counts_as_a_refusal_but_an_empty_reply_does_not() {
+        let nothing = vec![Answer::Unresolved(Reason::Missing); 2];
+        assert_eq!(judge(2, Finish::Stop, nothing.clone()).parcels.len(), 2);
+        let empty =
+            judge_reply(Parcel::of(rows(2)), Finish::Stop, false, false, &reply(nothing), NOW);
+        assert_eq!(positions(&empty.again), [0, 1]);
+    }
+
+    #[test]
+    fn a_cut_reply_keeps_its_answers_and_splits_the_rest() {
+        let mut answers = vec![Answer::Unresolved(Reason::Missing); 5];
+        answers[0] = Answer::Label(LabelIndex(0));
+        let verdict = judge(5, Finish::Length, answers);
+        assert_eq!(verdict.settled.len(), 1);
+        let sizes: Vec<usize> = verdict.parcels.iter().map(|parcel| parcel.rows.len()).collect();
+        assert_eq!(sizes, [2, 2]);
+    }
+
+    #[test]
+    fn a_reply_cut_before_its_first_answer_asks_for_more_room_first() {
+        let verdict = judge(4, Finish::Length, vec![Answer::Unresolved(Reason::Missing); 4]);
+        assert_eq!(verdict.room, Room::RaiseOrSplit);
+        assert_eq!(verdict.parcels, [Parcel::of(rows(4))]);
+        let split = split_cut(verdict.parcels);
+        assert_eq!(split.parcels.len(), 2);
+    }
+
+    #[test]
+    fn a_bad_key_stops_the_run_and_loses_no_row() {
+        let error = ProviderError::Rejected { status: 401, message: "bad key".into() };
+        let verdict = judge_error(Parcel::of(rows(3)), &error, Duration::ZERO, NOW);
+        assert!(matches!(verdict.stop, Some(StopReason::Rejected(_))));
+        assert_eq!(verdict.parcels[0].rows.len(), 3);
+    }
+
+    #[test]
+    fn rows_that_fail_while_others_succeed_are_split_and_at_last_given_up() {
+        let error =
+            ProviderError::ServerError { status: 500, message: String::new(), retry_after: None };
+        let mut parcel = Parcel::of(rows(1));
+        for _ in 1..FAILURES_BEFORE_SPLIT {
+            parcel = judge_error(parcel, &error, Duration::ZERO, NOW).parcels.remove(0);
+        }
+        let verdict = judge_error(parcel.clone(), &error, Duration::ZERO, NOW);
+        let outcome = Outcome::Unlabelled { reason: Reason::ProviderError, attempts: 1 };
+        assert_eq!(verdict.settled[0].1, outcome);
+
+        let outage = Circumstances { others_answered: false, ..NOW };
+        let verdict = judge_error(parcel, &error, Duration::ZERO, outage);
+        assert_eq!(verdict.parcels.len(), 1, "an outage is nobody's fault");
+    }
+}

@@ -1,0 +1,141 @@
+//! What a run is set up with: the prompt, the job's identity, and how large a call may be.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::RunError;
+use crate::domain::spec::{IdSource, ProviderKind};
+use crate::domain::{Clock, JobSpec, Tokens, UnixMillis};
+use crate::input::{OrderedInput, ROW_NUMBER_COLUMN};
+use crate::llm::asker::Asker;
+use crate::llm::batcher::BatchLimits;
+use crate::llm::governor::{Governor, PastCharge};
+use crate::llm::prompt::Prompt;
+use crate::llm::provider::Endpoint;
+use crate::llm::token_counter::TokenCounter;
+use crate::output::{FileIdentity, Job, OutputError, Provenance, journal};
+
+/// The fixed part of every call of `job`.
+pub(super) fn prompt(job: &JobSpec) -> Arc<Prompt> {
+    let counter = TokenCounter::for_vocabulary(job.model.vocabulary);
+    Arc::new(Prompt::new(&job.instructions, job.codebook.clone(), counter, job.model.key))
+}
+
+/// How large a call may be: as the job says, and at most what the governor lets through.
+///
+/// # Errors
+/// If not even one short row fits beside the prompt.
+pub(super) fn batch_limits(
+    job: &JobSpec,
+    asker: &Asker,
+    largest_call: Option<Tokens>,
+) -> Result<BatchLimits, RunError> {
+    let rows_per_call =
+        NonZeroUsize::try_from(job.batch.rows_per_call).unwrap_or(NonZeroUsize::MIN);
+    let wanted = job.batch.tokens_per_call;
+    let (limit, setting) = match largest_call {
+        Some(largest) if largest < wanted => (largest, "half of limits.tokens_per_minute"),
+        _ => (wanted, "batch.tokens_per_call"),
+    };
+    let limits = asker.limits(rows_per_call, limit);
+    let prompt = limits.call_tokens(1, Tokens::ZERO);
+    if prompt >= limit {
+        return Err(RunError::PromptTooLong { prompt, limit, setting });
+    }
+    Ok(limits)
+}
+
+/// What makes this job the one that an output answers.
+///
+/// # Errors
+/// If the machine has no randomness for the job's secret.
+pub(super) fn identity(
+    job: &JobSpec,
+    input: &OrderedInput,
+    now: UnixMillis,
+) -> Result<Job, RunError> {
+    let files = input.files().iter().map(|file| FileIdentity {
+        name: file.name.clone(),
+        bytes: file.bytes,
+        modified: file.modified,
+    });
+    Job::new(job, files.collect(), input.rows(), now).map_err(no_randomness)
+}
+
+/// How many rows are to be planned in all.
+pub(super) fn rows_wanted(job: &JobSpec, input: &OrderedInput) -> u64 {
+    job.row_limit.map_or(input.rows(), |limit| limit.get().min(input.rows()))
+}
+
+/// The name of a run: when it began, and enough chance that no two are the same.
+///
+/// # Errors
+/// If the machine has no randomness.
+pub(super) fn run_name(now: UnixMillis) -> Result<String, RunError> {
+    let chance = getrandom::u32().map_err(no_randomness)?;
+    let time = i64::try_from(now.0).ok().and_then(chrono::DateTime::from_timestamp_millis);
+    let time = time.unwrap_or_default().format("%Y%m%dT%H%M%SZ");
+    Ok(format!("{time}-{chance:08x}"))
+}
+
+fn no_randomness(error: getrandom::Error) -> RunError {
+    RunError::Internal(format!("the machine gives no random numbers ({error})"))
+}
+
+/// Who answers, as parts and manifest entries name it.
+pub(super) fn provenance(job: &JobSpec, run: &str) -> Provenance {
+    Provenance {
+        provider: provider_name(job).to_owned(),
+        model: job.model.name.clone(),
+        run: run.to_owned(),
+    }
+}
+
+/// The provider's name in a config.
+pub(super) fn provider_name(job: &JobSpec) -> &'static str {
+    match job.model.provider {
+        ProviderKind::Openai => "openai",
+        ProviderKind::Lexical => "lexical",
+    }
+}
+
+/// The host that is asked; empty for the embedded provider.
+pub(super) fn host(job: &JobSpec) -> String {
+    match job.model.provider {
+        ProviderKind::Lexical => String::new(),
+        ProviderKind::Openai => Endpoint::parse(&job.model.base_url)
+            .map_or_else(|_| String::new(), |endpoint| endpoint.authority().to_owned()),
+    }
+}
+
+/// The name of the output's id column.
+pub(super) fn id_column(job: &JobSpec) -> &str {
+    match &job.input.id {
+        IdSource::Column(name) => name,
+        IdSource::RowNumber => ROW_NUMBER_COLUMN,
+    }
+}
+
+/// A governor that knows what earlier runs were charged in the last minute.
+///
+/// # Errors
+/// If the record of charges can't be read.
+pub(super) fn governor(
+    job: &JobSpec,
+    journal_folder: &Path,
+    clock: &dyn Clock,
+) -> Result<Governor, RunError> {
+    let now = clock.now();
+    let seed = getrandom::u64().unwrap_or_default();
+    let mut governor = Governor::new(job.limits, seed, now);
+    let wall = clock.wall();
+    let past = journal::past_charges(journal_folder, wall).map_err(OutputError::from)?;
+    let charges = past.into_iter().map(|charge| PastCharge {
+        age: Duration::from_millis(wall.0.saturating_sub(charge.at.0)),
+        tokens: charge.tokens,
+    });
+    governor.restore(charges, now);
+    Ok(governor)
+}

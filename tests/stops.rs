@@ -1,0 +1,109 @@
+//! What ends a run at once, with which exit code, and what stays secret.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
+use crate::support::{Scratch, orders_config, orders_csv};
+
+/// A server that answers every request with the same status and body; returns its base URL.
+fn answering(status: &'static str, body: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = Vec::new();
+            let mut buffer = [0; 4096];
+            // The request is small: it is whole once its JSON body has closed.
+            while !request.ends_with(b"}") {
+                match stream.read(&mut buffer) {
+                    Ok(read) if read > 0 => request.extend_from_slice(&buffer[..read]),
+                    _ => break,
+                }
+            }
+            let length = body.len();
+            let _ = write!(
+                stream,
+                "HTTP/1.1 {status}\r\nContent-Type: application/json\r\n\
+                 Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            );
+        }
+    });
+    format!("http://{address}/v1")
+}
+
+fn model(base_url: &str) -> String {
+    orders_config(&format!(
+        "provider = \"openai\"\nname = \"gpt-4o-mini\"\nbase_url = \"{base_url}\"\n\
+         api_key_env = \"SHOP_KEY\""
+    ))
+}
+
+const KEY: &str = "sk-canary-4711-never-printed";
+
+#[test]
+fn a_rejected_key_stops_at_the_first_call_and_is_never_shown() {
+    let scratch = Scratch::new();
+    let url = answering(
+        "401 Unauthorized",
+        r#"{"error":{"message":"Incorrect API key: sk-canary-4711-never-printed","code":"invalid_api_key"}}"#,
+    );
+    scratch.write("orders.csv", &orders_csv(500));
+    scratch.write("batchclass.toml", &model(&url));
+    let mut command = scratch.command(&["orders.csv", "out", "--progress", "json"]);
+    let output = command.env("SHOP_KEY", KEY).output().unwrap();
+    assert_eq!(output.status.code(), Some(4));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(stderr.matches("\"call_started\"").count(), 1, "{stderr}");
+    assert!(stderr.contains("401"), "{stderr}");
+    assert!(!stderr.contains(KEY), "{stderr}");
+    assert_no_file_holds(&scratch.path("."), KEY);
+}
+
+#[test]
+fn an_empty_account_stops_with_its_own_exit_code() {
+    let scratch = Scratch::new();
+    let url = answering(
+        "429 Too Many Requests",
+        r#"{"error":{"message":"You exceeded your current quota","type":"insufficient_quota","code":"insufficient_quota"}}"#,
+    );
+    scratch.write("orders.csv", &orders_csv(500));
+    scratch.write("batchclass.toml", &model(&url));
+    let output = scratch.command(&["orders.csv", "out"]).env("SHOP_KEY", KEY).output().unwrap();
+    assert_eq!(output.status.code(), Some(5), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_key_never_travels_in_the_clear() {
+    let scratch = Scratch::new();
+    scratch.write("orders.csv", &orders_csv(5));
+    scratch.write("batchclass.toml", &model("http://models.example/v1"));
+    let output = scratch.command(&["orders.csv", "out"]).env("SHOP_KEY", KEY).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("https"), "{stderr}");
+    assert!(!scratch.path("out").exists());
+}
+
+#[test]
+fn a_missing_key_is_named_by_its_variable() {
+    let scratch = Scratch::new();
+    scratch.write("orders.csv", &orders_csv(5));
+    scratch.write("batchclass.toml", &model("https://models.example/v1"));
+    let finished = scratch.batchclass(&["orders.csv", "out"]).expect_code(2);
+    assert!(finished.stderr.contains("SHOP_KEY"), "{}", finished.stderr);
+    assert!(!scratch.path("out").exists());
+}
+
+fn assert_no_file_holds(folder: &std::path::Path, secret: &str) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            assert_no_file_holds(&path, secret);
+            continue;
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+        assert!(!found, "{} holds the key", path.display());
+    }
+}
