@@ -7,10 +7,10 @@ use crate::support::{Scratch, Simulated, order_label, orders_csv, read_parts, si
 #[test]
 fn every_fault_at_once_gives_no_wrong_label_and_loses_no_row() {
     let scratch = Scratch::new();
-    let server = Simulated::start(&["--faults", "0.05", "--hang", "0"]);
+    let server = Simulated::start(&["--faults", "0.05", "--hang", "0.02"]);
     scratch.write("orders.csv", &orders_csv(2_000));
     scratch.write("batchclass.toml", &simulated_config(&server));
-    let args = ["orders.csv", "out", "--rows-per-call", "20", "--max-attempts", "3"];
+    let args = ["orders.csv", "out", "--rows-per-call", "20", "--reply-timeout-s", "1"];
     let finished = scratch.batchclass(&args);
     assert!(matches!(finished.code, Some(0 | 3)), "{finished:?}");
 

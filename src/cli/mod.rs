@@ -76,7 +76,7 @@ fn obey(command: Command) -> Result<ExitCode, Failure> {
             ));
             Ok(ExitCode::Done)
         }
-        Command::Simulate(arguments) => simulate_command::simulate(&arguments.with_all_faults()),
+        Command::Simulate(arguments) => simulate_command::simulate(&arguments),
     }
 }
 

@@ -92,41 +92,41 @@ pub struct SimulateArguments {
     #[arg(long, help_heading = "Limits")]
     pub charge_rejected: bool,
     /// Share of rows that a reply leaves out
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share, help_heading = "Faults")]
-    pub drop: f64,
+    #[arg(long, value_name = "SHARE", value_parser = share, help_heading = "Faults")]
+    pub drop: Option<f64>,
     /// Share of rows that a reply answers twice, differently
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share, help_heading = "Faults")]
-    pub repeat: f64,
+    #[arg(long, value_name = "SHARE", value_parser = share, help_heading = "Faults")]
+    pub repeat: Option<f64>,
     /// Share of rows that get a code which no label has
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share, help_heading = "Faults")]
-    pub unknown_code: f64,
+    #[arg(long, value_name = "SHARE", value_parser = share, help_heading = "Faults")]
+    pub unknown_code: Option<f64>,
     /// Share of rows that get an answer under a key which was not asked
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share, help_heading = "Faults")]
-    pub foreign_key: f64,
+    #[arg(long, value_name = "SHARE", value_parser = share, help_heading = "Faults")]
+    pub foreign_key: Option<f64>,
     /// Share of replies in shuffled order
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share, help_heading = "Faults")]
-    pub shuffle: f64,
+    #[arg(long, value_name = "SHARE", value_parser = share, help_heading = "Faults")]
+    pub shuffle: Option<f64>,
     /// Share of replies that are cut
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share, help_heading = "Faults")]
-    pub cut: f64,
+    #[arg(long, value_name = "SHARE", value_parser = share, help_heading = "Faults")]
+    pub cut: Option<f64>,
     /// Share of replies in a code fence with prose around it
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share, help_heading = "Faults")]
-    pub fence: f64,
+    #[arg(long, value_name = "SHARE", value_parser = share, help_heading = "Faults")]
+    pub fence: Option<f64>,
     /// Share of requests that are refused as a whole
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share, help_heading = "Faults")]
-    pub refuse: f64,
+    #[arg(long, value_name = "SHARE", value_parser = share, help_heading = "Faults")]
+    pub refuse: Option<f64>,
     /// Share of requests answered with HTTP 500
-    #[arg(long = "status-500", value_name = "SHARE", default_value_t = 0.0, value_parser = share, help_heading = "Faults")]
-    pub status_500: f64,
+    #[arg(long = "status-500", value_name = "SHARE", value_parser = share, help_heading = "Faults")]
+    pub status_500: Option<f64>,
     /// Share of requests answered with HTTP 429 for no reason
-    #[arg(long = "status-429", value_name = "SHARE", default_value_t = 0.0, value_parser = share, help_heading = "Faults")]
-    pub status_429: f64,
+    #[arg(long = "status-429", value_name = "SHARE", value_parser = share, help_heading = "Faults")]
+    pub status_429: Option<f64>,
     /// Share of connections that are reset before the reply is whole
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share, help_heading = "Faults")]
-    pub reset: f64,
+    #[arg(long, value_name = "SHARE", value_parser = share, help_heading = "Faults")]
+    pub reset: Option<f64>,
     /// Share of requests that are never answered
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share, help_heading = "Faults")]
-    pub hang: f64,
+    #[arg(long, value_name = "SHARE", value_parser = share, help_heading = "Faults")]
+    pub hang: Option<f64>,
     /// All of these shares at once; one that is given by itself stands
     #[arg(long, value_name = "SHARE", value_parser = share, help_heading = "Faults")]
     pub faults: Option<f64>,
@@ -155,47 +155,27 @@ impl SimulateArguments {
             gold_text_column: self.gold_text_column.clone(),
             gold_label_column: self.gold_label_column.clone(),
             fixed_answer: self.fixed_answer,
-            faults: Faults {
-                drop_row: self.drop,
-                repeat_row: self.repeat,
-                unknown_code: self.unknown_code,
-                foreign_key: self.foreign_key,
-                shuffle: self.shuffle,
-                cut: self.cut,
-                fence: self.fence,
-                refuse: self.refuse,
-                status_500: self.status_500,
-                status_429: self.status_429,
-                reset: self.reset,
-                hang: self.hang,
-            },
+            faults: self.faults(),
         }
     }
 
-    /// The arguments with `faults` put into every fault's share that was not given.
-    pub fn with_all_faults(mut self) -> Self {
-        let Some(faults) = self.faults else {
-            return self;
-        };
-        for share in [
-            &mut self.drop,
-            &mut self.repeat,
-            &mut self.unknown_code,
-            &mut self.foreign_key,
-            &mut self.shuffle,
-            &mut self.cut,
-            &mut self.fence,
-            &mut self.refuse,
-            &mut self.status_500,
-            &mut self.status_429,
-            &mut self.reset,
-            &mut self.hang,
-        ] {
-            if *share == 0.0 {
-                *share = faults;
-            }
+    /// The share of each fault: its own, else that of all.
+    fn faults(&self) -> Faults {
+        let all = self.faults.unwrap_or(0.0);
+        Faults {
+            drop_row: self.drop.unwrap_or(all),
+            repeat_row: self.repeat.unwrap_or(all),
+            unknown_code: self.unknown_code.unwrap_or(all),
+            foreign_key: self.foreign_key.unwrap_or(all),
+            shuffle: self.shuffle.unwrap_or(all),
+            cut: self.cut.unwrap_or(all),
+            fence: self.fence.unwrap_or(all),
+            refuse: self.refuse.unwrap_or(all),
+            status_500: self.status_500.unwrap_or(all),
+            status_429: self.status_429.unwrap_or(all),
+            reset: self.reset.unwrap_or(all),
+            hang: self.hang.unwrap_or(all),
         }
-        self
     }
 }
 
@@ -264,9 +244,10 @@ mod tests {
 
     #[test]
     fn all_faults_at_once_leave_those_that_were_given() {
-        let arguments = parsed(&["--faults", "0.05", "--hang", "0.01"]).unwrap().with_all_faults();
-        assert_eq!((arguments.drop, arguments.reset, arguments.hang), (0.05, 0.05, 0.01));
-        assert_eq!(parsed(&[]).unwrap().with_all_faults().drop, 0.0);
+        let arguments = parsed(&["--faults", "0.05", "--hang", "0", "--cut", "1"]).unwrap();
+        let Faults { drop_row, hang, cut, .. } = arguments.faults();
+        assert_eq!((drop_row, hang, cut), (0.05, 0.0, 1.0));
+        assert_eq!(parsed(&[]).unwrap().faults(), Faults::default());
     }
 
     #[test]

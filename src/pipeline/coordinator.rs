@@ -31,6 +31,7 @@ use crate::llm::dedupe::{self, Dedupe, Met};
 use crate::llm::dialect::StepDown;
 use crate::llm::governor::{Admission, Failure, Governor, Reservation};
 use crate::llm::provider::ProviderError;
+use crate::output::journal::Journal;
 use crate::output::{OutputError, PartRecord, SealedPart};
 
 /// Rows that may be open at once, where parts are small.
@@ -105,7 +106,7 @@ impl<'a> Coordinator<'a> {
         loop {
             let wake = self.start_calls();
             if self.is_done() {
-                return Ok((self.tally, self.stopped, self.parts.writer));
+                return Ok(self.close());
             }
             let wants_rows = self.wants_rows();
             let is_stopped = self.stopped.is_some();
@@ -127,6 +128,18 @@ impl<'a> Coordinator<'a> {
             }
             self.tally.report(&*self.parts.events);
         }
+    }
+
+    /// Lets the journal go where it has served; no call is left that could write to it.
+    fn close(self) -> (Tally, Option<Stopped>, Writer) {
+        let Coordinator { parts, tally, mut stopped, .. } = self;
+        let journal = Arc::into_inner(parts.line.journal);
+        let journal =
+            journal.map(|journal| journal.into_inner().unwrap_or_else(|it| it.into_inner()));
+        if let Some(Err(error)) = journal.map(Journal::close) {
+            stopped.get_or_insert(Stopped::Storage(error.into()));
+        }
+        (tally, stopped, parts.writer)
     }
 
     fn now(&self) -> Moment {

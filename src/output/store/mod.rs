@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 pub use faulty::{Fault, FaultyStore, Then};
 pub use local::LocalStore;
-pub(in crate::output) use local::{make_folders, sync_folder};
+pub(in crate::output) use local::make_folders;
 pub use memory::MemoryStore;
 
 /// Whole objects by name. A name is a relative path with `/` between its parts.
