@@ -22,7 +22,7 @@ def main():
     if given.perf and not shutil.which("perf"):
         raise SystemExit("perf is not installed")
     source, config = make_addresses(given.folder, given.rows)
-    with Server(given.binary, "--tokens-per-minute", 0, "--latency-ms", 0) as server:
+    with Server(given.binary, "--tokens-per-minute", 0, "--latency-ms", 0, "--ms-per-output-token", 0) as server:
         out = given.folder / f"throughput-{server.port}"
         record = given.folder / "perf.data"
         prefix = ["perf", "record", "-q", "-F", "99", "--call-graph", "dwarf,16384", "-o", record] if given.perf else []
