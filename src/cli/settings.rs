@@ -3,6 +3,8 @@
 //! A section is one table of the config. Nothing is required and nothing has its default yet, so
 //! that what was typed, the environment and the file can be laid over each other field by field.
 
+#![allow(rustdoc::bare_urls, reason = "these comments are the help text, read on a terminal")]
+
 use std::path::PathBuf;
 
 use clap::Args;

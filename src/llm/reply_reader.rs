@@ -3,7 +3,7 @@
 //! Tolerant: fences, prose, a byte-order mark, trailing or missing commas and a cut end are
 //! survived. A member counts only once what ends it was seen (a comma, a bracket, a line end, or
 //! the end of a reply that was not cut), so a cut never changes what a member says. One pass, no
-//! recursion, at most [`MAX_DEPTH`] containers deep. What members mean is not decided here.
+//! recursion, at most `MAX_DEPTH` containers deep. What members mean is not decided here.
 
 use std::borrow::Cow;
 

@@ -2,7 +2,7 @@
 //!
 //! A tokenizer backtracks over a long run of one kind of character, so a long text is counted in
 //! pieces. A piece ends where the tokenizer itself splits; only a run without such a place (a
-//! megabyte of one letter) is cut by force, and each such cut adds [`CUT_SLACK`].
+//! megabyte of one letter) is cut by force, and each such cut adds `CUT_SLACK`.
 
 use tiktoken_rs::{CoreBPE, cl100k_base_singleton, o200k_base_singleton};
 

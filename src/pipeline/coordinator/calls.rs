@@ -1,0 +1,159 @@
+//! Calls out: what is asked next, when it may start, and what waits for it.
+
+use std::time::Duration;
+
+use super::super::call;
+use super::super::error::Stopped;
+use super::super::settlement::Parcel;
+use super::Coordinator;
+use crate::domain::event::{Source, WaitFor};
+use crate::domain::{Event, Moment, Outcome, Reason, Row};
+use crate::llm::batcher::TooLong;
+use crate::llm::governor::Admission;
+
+/// How long a batch that is not full waits for more rows once nothing more can be read.
+const FLUSH_AFTER: Duration = Duration::from_secs(2);
+
+impl Coordinator<'_> {
+    /// Starts every call that may start now; says when to look again.
+    pub(super) fn start_calls(&mut self) -> Option<Moment> {
+        self.give_up_in_time();
+        while self.stopped.is_none() {
+            let now = self.now();
+            let Some(parcel) = self.next_parcel(now) else {
+                return self.next_moment();
+            };
+            let estimate = self.parts.line.asker.estimate(&parcel.rows);
+            match self.parts.governor.admit(estimate, now) {
+                Admission::Start => self.send(parcel, now),
+                Admission::Wait { until, wait } => {
+                    self.ready = Some(parcel);
+                    self.announce(wait, until, now);
+                    return until;
+                }
+                Admission::Never { .. } => self.split_for_limit(parcel),
+            }
+        }
+        None
+    }
+
+    pub(super) fn next_parcel(&mut self, now: Moment) -> Option<Parcel> {
+        if let Some(parcel) = self.ready.take() {
+            return Some(parcel);
+        }
+        if let Some(due) = self.delayed.iter().position(|(at, _)| *at <= now) {
+            return Some(self.delayed.swap_remove(due).1);
+        }
+        let parcel = match self.parcels.pop_front() {
+            Some(parcel) => parcel,
+            None => Parcel::of(self.next_batch(now)?),
+        };
+        let (fits, rest) = self.parts.line.asker.on_ladder(parcel.rows);
+        if !rest.is_empty() {
+            self.parcels.push_front(Parcel { rows: rest, failures: parcel.failures });
+        }
+        Some(Parcel { rows: fits, failures: parcel.failures })
+    }
+
+    /// A full batch, or what there is once waiting for more has become pointless.
+    fn next_batch(&mut self, now: Moment) -> Option<Vec<Row>> {
+        if let Some(full) = self.parts.batcher.next(false, None) {
+            self.idle_since = None;
+            return Some(full);
+        }
+        if self.parts.batcher.waiting_rows() == 0 || self.wants_rows() {
+            self.idle_since = None;
+            return None;
+        }
+        let idle_since = *self.idle_since.get_or_insert(now);
+        let nothing_else = self.calls.is_empty() && self.delayed.is_empty();
+        if !nothing_else && now.since(idle_since) < FLUSH_AFTER {
+            return None;
+        }
+        self.idle_since = None;
+        self.parts.batcher.next(true, None)
+    }
+
+    fn next_moment(&self) -> Option<Moment> {
+        let due = self.delayed.iter().map(|(at, _)| *at);
+        let flush = self.idle_since.map(|since| since + FLUSH_AFTER);
+        due.chain(flush).min()
+    }
+
+    pub(super) fn send(&mut self, parcel: Parcel, now: Moment) {
+        self.started += 1;
+        self.announced = None;
+        let number = self.started;
+        let prepared = self.parts.line.asker.prepare(&parcel.rows, number);
+        let at = self.parts.line.clock.wall();
+        let noted = self.parts.line.journal().call_sent(number, prepared.reserved, at);
+        if let Err(error) = noted {
+            self.parcels.push_front(parcel);
+            return self.stop(Stopped::Storage(error.into()));
+        }
+        let reservation = self.parts.governor.reserve(prepared.reserved, now);
+        self.tally.call_started();
+        self.parts.events.emit(Event::CallStarted {
+            call: number,
+            rows: parcel.rows.len() as u64,
+            reserved: prepared.reserved,
+            in_flight: self.calls.len() as u64 + 1,
+        });
+        self.emit_marks();
+        let line = self.parts.line.clone();
+        self.calls.spawn(call::run(line, number, parcel, prepared, reservation));
+    }
+
+    /// A call that no window can ever hold is made smaller; a single row is too long.
+    fn split_for_limit(&mut self, parcel: Parcel) {
+        let mut rows = parcel.rows;
+        if rows.len() > 1 {
+            let back = rows.split_off(rows.len().div_ceil(2));
+            self.parcels.push_front(Parcel::of(back));
+            self.parcels.push_front(Parcel::of(rows));
+            return;
+        }
+        self.give_up_too_long(rows.into_iter().map(TooLong));
+    }
+
+    pub(super) fn give_up_too_long(&mut self, rows: impl IntoIterator<Item = TooLong>) {
+        for TooLong(row) in rows {
+            let (reason, attempts) = (Reason::TooLong, row.attempts);
+            self.settle(&row, Outcome::Unlabelled { reason, attempts }, Source::GivenUp);
+        }
+    }
+
+    pub(super) fn announce(&mut self, wait: WaitFor, until: Option<Moment>, now: Moment) {
+        let seconds = until.map_or(0.0, |until| until.since(now).as_secs_f64());
+        let is_news = self
+            .announced
+            .is_none_or(|(told, at)| told != wait || now.since(at) >= Duration::from_secs(1));
+        if !is_news || (seconds < 0.05 && wait != WaitFor::Replies) {
+            return;
+        }
+        self.announced = Some((wait, now));
+        let window_tokens = self.parts.governor.window_tokens(now);
+        self.parts.events.emit(Event::Waiting { wait, seconds, window_tokens });
+    }
+
+    pub(super) fn emit_marks(&mut self) {
+        for mark in self.parts.governor.take_marks() {
+            self.parts.events.emit(Event::WindowCrossed {
+                percent: mark.percent,
+                window_tokens: mark.window_tokens,
+                limit: mark.limit,
+            });
+        }
+    }
+
+    fn give_up_in_time(&mut self) {
+        let Some(since) = self.parts.governor.failing_since() else { return };
+        let failing_for = self.now().since(since);
+        if failing_for >= self.job.give_up_after {
+            self.stop(Stopped::Provider(format!(
+                "nothing but failures for {} minutes",
+                failing_for.as_secs() / 60
+            )));
+        }
+    }
+}

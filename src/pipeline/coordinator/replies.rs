@@ -1,0 +1,182 @@
+//! Replies in: what the end of a call means for its rows, for the ledger and for the calls to come.
+
+use std::time::Duration;
+
+use super::super::call::{self, CallEnd};
+use super::super::error::Stopped;
+use super::super::settlement::{
+    Circumstances, Parcel, Room, StopReason, Verdict, judge_error, judge_reply, split_cut,
+};
+use super::Coordinator;
+use crate::domain::event::Source;
+use crate::domain::{Event, Moment, Tokens};
+use crate::llm::asker::PreparedCall;
+use crate::llm::batcher::BatchLimits;
+use crate::llm::dialect::StepDown;
+use crate::llm::governor::{Failure, Reservation};
+use crate::llm::provider::ProviderError;
+
+/// Lone rows refused, and none answered: the prompt itself is refused.
+const REFUSED_ALONE: u32 = 8;
+
+/// A call that ended without a reply.
+struct FailedCall {
+    number: u64,
+    parcel: Parcel,
+    prepared: PreparedCall,
+    reservation: Reservation,
+    took: Duration,
+    error: ProviderError,
+}
+
+impl Coordinator<'_> {
+    pub(super) fn take_end(&mut self, end: CallEnd) {
+        let now = self.now();
+        let CallEnd { number, parcel, prepared, reservation, took, result, journaled, .. } = end;
+        let rows = parcel.rows.len() as u64;
+        if let Err(error) = journaled {
+            self.stop(Stopped::Storage(error.into()));
+        }
+        let verdict = match result {
+            Ok((reply, matched)) => {
+                let charged = call::charged(&prepared, &reply);
+                self.parts.governor.settle(reservation, charged, now);
+                self.parts.governor.observe(reservation, &reply.rate, now);
+                self.parts.line.asker.learn(&prepared, &reply);
+                self.last_answer = Some(now);
+                let usage = reply.usage.unwrap_or_default();
+                let has_text = !reply.content.trim().is_empty();
+                let hidden = usage.reasoning > Tokens::ZERO;
+                let circumstances = self.circumstances(now, took);
+                let finish = reply.finish;
+                let mut verdict =
+                    judge_reply(parcel, finish, hidden, has_text, &matched, circumstances);
+                self.raise_or_split(&prepared, &mut verdict);
+                self.note_charge(number, charged);
+                self.tally.call_answered(charged, &usage);
+                self.parts.events.emit(Event::CallFinished {
+                    call: number,
+                    rows,
+                    settled: verdict.settled.len() as u64,
+                    prompt_tokens: usage.prompt,
+                    completion_tokens: usage.completion,
+                    window_tokens: self.parts.governor.window_tokens(now),
+                    seconds: took.as_secs_f64(),
+                });
+                verdict
+            }
+            Err(error) => {
+                let failed = FailedCall { number, parcel, prepared, reservation, took, error };
+                self.take_error(failed, now)
+            }
+        };
+        self.carry_out(verdict, now);
+    }
+
+    /// A reply that was cut too early asks for more room; where there is none, for fewer rows.
+    fn raise_or_split(&mut self, call: &PreparedCall, verdict: &mut Verdict) {
+        match verdict.room {
+            Room::Enough => {}
+            Room::Raise => {
+                self.parts.line.asker.raise_output(call);
+            }
+            Room::RaiseOrSplit => {
+                if !self.parts.line.asker.raise_output(call) {
+                    let split = split_cut(std::mem::take(&mut verdict.parcels));
+                    verdict.parcels = split.parcels;
+                    verdict.settled.extend(split.settled);
+                }
+            }
+        }
+    }
+
+    fn take_error(&mut self, failed: FailedCall, now: Moment) -> Verdict {
+        let FailedCall { number, parcel, prepared, reservation, took, error } = failed;
+        let rows = parcel.rows.len() as u64;
+        if let ProviderError::RateLimited { rate, .. } = &error {
+            self.parts.governor.observe(reservation, rate, now);
+        }
+        let retry_in = self.parts.governor.fail(reservation, Failure::from(&error), now);
+        if let ProviderError::ParameterRefused { parameter, .. } = &error {
+            self.step_down(&prepared, parameter, &error);
+        }
+        self.tally.call_failed(error.kind());
+        self.parts.events.emit(Event::CallFailed {
+            call: number,
+            rows,
+            kind: error.kind().to_owned(),
+            status: error.status(),
+            message: error.to_string(),
+            retry_in: retry_in.map(|wait| wait.as_secs_f64()),
+            seconds: took.as_secs_f64(),
+        });
+        judge_error(parcel, &error, retry_in.unwrap_or_default(), self.circumstances(now, took))
+    }
+
+    /// Writes down what a call was charged, so that a rerun's ledger begins where this one is.
+    fn note_charge(&mut self, call: u64, charged: Tokens) {
+        let noted = self.parts.line.journal().call_settled(call, charged);
+        if let Err(error) = noted {
+            self.stop(Stopped::Storage(error.into()));
+        }
+    }
+
+    fn step_down(&mut self, prepared: &PreparedCall, parameter: &str, error: &ProviderError) {
+        match self.parts.line.asker.step_down(prepared, parameter) {
+            StepDown::Changed(change) => {
+                self.parts.events.emit(change.event());
+                let limits = self.batch_limits();
+                let too_long = self.parts.batcher.set_limits(limits);
+                self.give_up_too_long(too_long);
+            }
+            StepDown::AlreadyChanged => {}
+            StepDown::Exhausted => self.stop(Stopped::Provider(error.to_string())),
+        }
+    }
+
+    fn batch_limits(&self) -> BatchLimits {
+        let BatchLimits { rows_per_call, tokens_per_call, .. } = *self.parts.batcher.limits();
+        self.parts.line.asker.limits(rows_per_call, tokens_per_call)
+    }
+
+    fn circumstances(&self, now: Moment, took: Duration) -> Circumstances {
+        let sent = Moment(now.0.saturating_sub(took));
+        Circumstances {
+            max_attempts: self.job.batch.max_attempts,
+            answered_before: self.last_answer.is_some(),
+            others_answered: self.last_answer.is_some_and(|at| at > sent),
+        }
+    }
+
+    fn carry_out(&mut self, verdict: Verdict, now: Moment) {
+        for (reason, rows) in verdict.unresolved {
+            self.parts.events.emit(Event::RowsUnresolved { reason, rows });
+        }
+        for (row, outcome) in verdict.settled {
+            self.settle(&row, outcome, Source::Reply);
+        }
+        let too_long = self.parts.batcher.push_again(verdict.again);
+        self.give_up_too_long(too_long);
+        let due = now + verdict.delay;
+        for parcel in verdict.parcels {
+            match verdict.delay.is_zero() {
+                true => self.parcels.push_back(parcel),
+                false => self.delayed.push((due, parcel)),
+            }
+        }
+        if verdict.refused_alone {
+            self.refused_alone += 1;
+            if self.refused_alone >= REFUSED_ALONE && !self.tally.has_labelled() {
+                self.stop(Stopped::Provider(format!(
+                    "the model refused {REFUSED_ALONE} rows asked one by one and labelled none: \
+                     the instructions or the labels are what it refuses"
+                )));
+            }
+        }
+        match verdict.stop {
+            Some(StopReason::Rejected(words)) => self.stop(Stopped::Provider(words)),
+            Some(StopReason::OutOfQuota(words)) => self.stop(Stopped::Quota(words)),
+            None => {}
+        }
+    }
+}
