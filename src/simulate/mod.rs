@@ -5,7 +5,9 @@
 //! it will take and what it does in trouble is known before the first paid call.
 //! `docs/simulate.md` is its manual.
 
+mod act;
 mod answers;
+mod connections;
 pub mod gold;
 mod meter;
 mod reply;
@@ -19,12 +21,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use answers::Answers;
+use connections::{Connection, Connections};
 use gold::{Gold, GoldError};
 use server::Server;
 pub use settings::{Admission, Faults, Refusal, RefusedParameter, Settings, SettingsError};
@@ -83,21 +85,20 @@ pub async fn serve(settings: Settings, port: u16) -> Result<Running, SimulateErr
     let unheard = |source| SimulateError::Listen { port, source };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(unheard)?;
     let address = listener.local_addr().map_err(unheard)?;
-    // Replies are small and whole: waiting to fill a packet only adds latency. Where it can't be
-    // turned off, replies are slower and still right.
-    let listener = listener.tap_io(|connection| _ = connection.set_nodelay(true));
 
     let (closing, is_closing) = watch::channel(false);
     let answers = Answers { gold, is_fixed: settings.fixed_answer };
     let server = Arc::new(Server::new(settings, answers, is_closing.clone()));
-    let router = server::router(Arc::clone(&server));
+    let connections = Connections::new(listener, Arc::clone(&server));
+    let service =
+        server::router(Arc::clone(&server)).into_make_service_with_connect_info::<Connection>();
     let closed = async move {
         let mut is_closing = is_closing;
         let _ = is_closing.wait_for(|is_closing| *is_closing).await;
     };
     let task = tokio::spawn(async move {
         // It only ends when it is told to, and never with an error.
-        let _ = axum::serve(listener, router).with_graceful_shutdown(closed).await;
+        let _ = axum::serve(connections, service).with_graceful_shutdown(closed).await;
     });
     Ok(Running { address, server, closing, task })
 }

@@ -1,26 +1,25 @@
-//! Decides what becomes of each request, then acts it out: waits, answers, breaks off or hangs.
+//! Decides what becomes of each request.
 //!
-//! A request is charged as of the moment when its head arrived, before any latency. One that is
-//! admitted ends exactly once; if its future is dropped first, the client has left.
+//! A request is charged as of the moment when its head arrived, before any latency.
 
-use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::body::{Bytes, to_bytes};
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use futures::{StreamExt, stream};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use tokio::sync::watch;
 
+use super::act::{Act, Headers, OpenRequest, error_response, with_headers};
 use super::answers::{Answers, AskedRow};
+use super::connections::Connection;
 use super::meter::{Fitted, Meter};
 use super::reply::{Fate, compose};
 use super::settings::{Admission, Refusal, Settings};
@@ -38,8 +37,6 @@ use crate::llm::provider::ResponseFormat;
 const MOST_BODY: usize = 64 << 20;
 /// What an injected 429 asks the client to wait, seconds.
 const INJECTED_RETRY_AFTER: u64 = 1;
-/// How long half a body has to reach the client before the connection breaks.
-const HALF_BODY_PAUSE: Duration = Duration::from_millis(20);
 
 /// The state that all requests share.
 pub(super) struct Server {
@@ -77,19 +74,6 @@ enum Decision {
     Act(Box<Act>),
 }
 
-/// How an admitted request goes on.
-struct Act {
-    open: OpenRequest,
-    fate: Fate,
-    wait: Duration,
-    status: StatusCode,
-    body: Bytes,
-    ending: Ending,
-    headers: Headers,
-}
-
-type Headers = Vec<(HeaderName, HeaderValue)>;
-
 /// The server's routes.
 pub(super) fn router(server: Arc<Server>) -> Router {
     Router::new()
@@ -116,14 +100,18 @@ async fn reset(State(server): State<Arc<Server>>) -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-async fn chat(State(server): State<Arc<Server>>, request: Request) -> Response {
-    let arrived = server.clock.now();
+async fn chat(
+    State(server): State<Arc<Server>>,
+    ConnectInfo(connection): ConnectInfo<Connection>,
+    request: Request,
+) -> Response {
+    let arrived = server.now();
     let Ok(body) = to_bytes(request.into_body(), MOST_BODY).await else {
         return server.bad_request(arrived, &WireError::bad_request("unreadable body".to_owned()));
     };
     match server.decide(&body, arrived) {
         Decision::AtOnce(response) => response,
-        Decision::Act(act) => act.perform().await,
+        Decision::Act(act) => act.perform(connection).await,
     }
 }
 
@@ -151,6 +139,10 @@ impl Server {
 
     pub(super) fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn now(&self) -> Moment {
+        self.clock.now()
     }
 
     fn bad_request(&self, arrived: Moment, error: &WireError) -> Response {
@@ -229,12 +221,7 @@ impl Server {
                 Said::Whole | Said::Cut => Ending::Answered,
                 Said::Refusal | Said::Filtered => Ending::Refused,
             },
-            open: OpenRequest {
-                server: Arc::clone(self),
-                asked,
-                answered: draft.answered,
-                is_over: false,
-            },
+            open: OpenRequest::new(Arc::clone(self), asked, draft.answered),
             headers,
         }))
     }
@@ -331,92 +318,9 @@ impl Server {
     }
 
     /// Waits until the server is to end.
-    async fn closed(&self) {
+    pub(super) async fn closed(&self) {
         // An error means that whoever runs the server is gone, which ends it too.
         let _ = self.closing.clone().wait_for(|is_closing| *is_closing).await;
-    }
-}
-
-impl Act {
-    async fn perform(self: Box<Self>) -> Response {
-        let Act { open, fate, wait, status, body, ending, mut headers } = *self;
-        let server = Arc::clone(&open.server);
-        let is_closing = if fate.hangs {
-            server.closed().await;
-            true
-        } else if wait.is_zero() {
-            false
-        } else {
-            tokio::select! {
-                () = server.closed() => true,
-                () = tokio::time::sleep(wait) => false,
-            }
-        };
-        if is_closing {
-            open.end(Ending::Closed);
-            return error_response(&WireError::shutting_down());
-        }
-        if fate.fails {
-            open.end(Ending::Failed);
-            return with_headers(error_response(&WireError::server_error()), headers);
-        }
-        headers.push((header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
-        headers.push((header::CONTENT_LENGTH, body.len().into()));
-        let body = if fate.is_reset {
-            open.end(Ending::Reset);
-            broken_body(body)
-        } else {
-            // Ended only when the connection takes the body, so that a client that left before is
-            // told from one that was answered.
-            Body::from_stream(stream::once(async move {
-                open.end(ending);
-                Ok::<_, Infallible>(body)
-            }))
-        };
-        let mut response = Response::new(body);
-        *response.status_mut() = status;
-        with_headers(response, headers)
-    }
-}
-
-/// Half of `body`, then a broken connection.
-fn broken_body(body: Bytes) -> Body {
-    let half = body.slice(..body.len() / 2);
-    Body::from_stream(stream::iter([Some(half), None]).then(|part| async move {
-        match part {
-            Some(half) => Ok(half),
-            None => {
-                tokio::time::sleep(HALF_BODY_PAUSE).await;
-                Err(std::io::Error::other("broken off as told"))
-            }
-        }
-    }))
-}
-
-/// An admitted request that has not ended.
-struct OpenRequest {
-    server: Arc<Server>,
-    asked: Vec<u64>,
-    answered: Vec<u64>,
-    is_over: bool,
-}
-
-impl OpenRequest {
-    fn end(mut self, ending: Ending) {
-        self.close(ending);
-    }
-
-    fn close(&mut self, ending: Ending) {
-        if !self.is_over {
-            self.is_over = true;
-            self.server.tally().end(ending, &self.asked, &self.answered);
-        }
-    }
-}
-
-impl Drop for OpenRequest {
-    fn drop(&mut self) {
-        self.close(Ending::Disconnected);
     }
 }
 
@@ -434,16 +338,6 @@ fn too_fast(model: &str, overrun: Overrun, requested: u64) -> WireError {
 
 fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
-}
-
-fn error_response(error: &WireError) -> Response {
-    let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    (status, Json(error.to_json())).into_response()
-}
-
-fn with_headers(mut response: Response, headers: Headers) -> Response {
-    response.headers_mut().extend(headers);
-    response
 }
 
 /// The name of a row's text in the tally: fixed keys, so that it is the same in every run.

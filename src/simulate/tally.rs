@@ -59,6 +59,14 @@ pub struct Stats {
     /// Different texts in requests whose client left before the reply, and that were not answered
     /// before. After a crash of the client they may rightly be asked once more.
     pub rows_open_at_disconnect: u64,
+    /// Different texts that were answered properly in a reply of which nobody can tell whether the
+    /// client read it: the client left with bytes unread (it reset the connection), or within
+    /// 100 ms of the reply, in both cases without another request on that connection. After a
+    /// crash of the client they may rightly be asked once more, too.
+    pub rows_unconfirmed_at_disconnect: u64,
+    /// Of `rows_answered_again`: rows whose text was neither open nor unconfirmed at a disconnect
+    /// since it was last answered properly. Nothing but the client explains them.
+    pub rows_asked_again_unexplained: u64,
     /// When the first request arrived; 0 before it.
     pub first_request_ms: u64,
     /// When the last request arrived; 0 before the first.
@@ -77,6 +85,9 @@ pub struct Stats {
 struct RowState {
     is_answered: bool,
     was_open_at_disconnect: bool,
+    was_unconfirmed_at_disconnect: bool,
+    /// Whether the client has an answer as far as can be known.
+    is_held: bool,
 }
 
 /// What an admitted request asks and costs.
@@ -216,6 +227,7 @@ impl Tally {
                 Some(state) => {
                     self.counts.rows_asked_again += 1;
                     self.counts.rows_answered_again += u64::from(state.is_answered);
+                    self.counts.rows_asked_again_unexplained += u64::from(state.is_held);
                 }
                 None => {
                     self.rows.insert(row, RowState::default());
@@ -244,11 +256,10 @@ impl Tally {
             Ending::Answered => {
                 self.counts.answered += 1;
                 for row in answered {
-                    if let Some(state) = self.rows.get_mut(row)
-                        && !state.is_answered
-                    {
+                    if let Some(state) = self.rows.get_mut(row) {
+                        self.counts.rows_answered += u64::from(!state.is_answered);
                         state.is_answered = true;
-                        self.counts.rows_answered += 1;
+                        state.is_held = true;
                     }
                 }
             }
@@ -258,16 +269,29 @@ impl Tally {
             Ending::Disconnected => {
                 self.counts.disconnects += 1;
                 for row in asked {
-                    if let Some(state) = self.rows.get_mut(row)
-                        && !state.is_answered
-                        && !state.was_open_at_disconnect
-                    {
-                        state.was_open_at_disconnect = true;
-                        self.counts.rows_open_at_disconnect += 1;
+                    if let Some(state) = self.rows.get_mut(row) {
+                        state.is_held = false;
+                        if !state.is_answered && !state.was_open_at_disconnect {
+                            state.was_open_at_disconnect = true;
+                            self.counts.rows_open_at_disconnect += 1;
+                        }
                     }
                 }
             }
             Ending::Closed => {}
+        }
+    }
+
+    /// Counts rows of which nobody can tell whether the client, which has left, read their answer.
+    pub(super) fn lose(&mut self, rows: &[u64]) {
+        for row in rows {
+            // A row that is unknown was forgotten by a reset.
+            if let Some(state) = self.rows.get_mut(row) {
+                state.is_held = false;
+                self.counts.rows_unconfirmed_at_disconnect +=
+                    u64::from(!state.was_unconfirmed_at_disconnect);
+                state.was_unconfirmed_at_disconnect = true;
+            }
         }
     }
 
@@ -339,6 +363,30 @@ mod tests {
         assert_eq!((stats.rows_asked_again, stats.rows_answered_again), (5, 1));
         assert_eq!((stats.rows_answered, stats.rows_open_at_disconnect), (3, 2));
         assert_eq!((stats.disconnects, stats.open_requests), (1, 0));
+    }
+
+    #[test]
+    fn asking_again_is_explained_until_the_row_is_answered_anew() {
+        let mut tally = Tally::new(None, None, false);
+        let answer = |tally: &mut Tally, second| {
+            ask(tally, second, 1, &[1]).unwrap();
+            tally.end(Ending::Answered, &[1], &[1]);
+            tally.stats().rows_asked_again_unexplained
+        };
+        assert_eq!(answer(&mut tally, 0), 0);
+        tally.lose(&[1]);
+        ask(&mut tally, 1, 1, &[1]).unwrap();
+        tally.end(Ending::Failed, &[1], &[]);
+        assert_eq!(answer(&mut tally, 2), 0);
+        assert_eq!(answer(&mut tally, 3), 1);
+        ask(&mut tally, 4, 1, &[1]).unwrap();
+        tally.end(Ending::Disconnected, &[1], &[]);
+        assert_eq!(answer(&mut tally, 5), 2);
+        tally.lose(&[1, 9]);
+        assert_eq!(answer(&mut tally, 6), 2);
+        let stats = tally.stats();
+        assert_eq!((stats.rows_answered, stats.rows_answered_again), (1, 6));
+        assert_eq!((stats.rows_unconfirmed_at_disconnect, stats.rows_open_at_disconnect), (1, 0));
     }
 
     #[test]

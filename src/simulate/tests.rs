@@ -5,7 +5,10 @@ use std::io::Write;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
+use super::connections::GRACE;
 use super::*;
 use crate::llm::fitted_prompt::{FRAMING_TOKENS, count_tokens};
 
@@ -60,13 +63,7 @@ impl Client {
     }
 
     fn request(&self, user: &str, more: &Value) -> reqwest::RequestBuilder {
-        let mut body = json!({
-            "model": "m",
-            "messages": [
-                {"role": "system", "content": SYSTEM},
-                {"role": "user", "content": user},
-            ],
-        });
+        let mut body = asking(user);
         for (name, value) in more.as_object().unwrap() {
             body[name] = value.clone();
         }
@@ -89,6 +86,13 @@ impl Client {
         self.ask_with(USER, &json!({})).await
     }
 
+    /// A connection of its own, on which a question was sent whose reply is not read yet.
+    async fn sent(&self) -> TcpStream {
+        let mut connection = TcpStream::connect(self.running.address()).await.unwrap();
+        send(&mut connection).await;
+        connection
+    }
+
     /// Waits for what the server only notices a moment after its client.
     async fn stats_once(&self, is_there: impl Fn(&Stats) -> bool) -> Stats {
         for _ in 0..10_000_000 {
@@ -100,6 +104,48 @@ impl Client {
         }
         panic!("never seen; at the end: {:?}", self.running.stats());
     }
+}
+
+fn asking(user: &str) -> Value {
+    json!({
+        "model": "m",
+        "messages": [
+            {"role": "system", "content": SYSTEM},
+            {"role": "user", "content": user},
+        ],
+    })
+}
+
+async fn send(connection: &mut TcpStream) {
+    let body = asking(USER).to_string();
+    let length = body.len();
+    let request = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    connection.write_all(request.as_bytes()).await.unwrap();
+}
+
+/// Reads one reply to its end, which is the end of its JSON.
+async fn read_reply(connection: &mut TcpStream) {
+    let mut reply = Vec::new();
+    while !reply.ends_with(b"}}") {
+        assert_ne!(connection.read_buf(&mut reply).await.unwrap(), 0);
+    }
+}
+
+/// Leaves with nothing unread; returns when the server has closed its side too.
+async fn leave(mut connection: TcpStream) {
+    connection.shutdown().await.unwrap();
+    assert_eq!(connection.read(&mut [0]).await.unwrap(), 0);
+}
+
+/// How many rows were answered again, unconfirmed and unexplained.
+fn rows_again(stats: &Stats) -> (u64, u64, u64) {
+    (
+        stats.rows_answered_again,
+        stats.rows_unconfirmed_at_disconnect,
+        stats.rows_asked_again_unexplained,
+    )
 }
 
 fn with_faults(faults: Faults) -> Settings {
@@ -336,6 +382,75 @@ async fn a_row_that_was_answered_and_is_asked_again_is_told() {
     client.ask().await;
     let stats = client.running.stats();
     assert_eq!((stats.rows_distinct, stats.rows_answered_again), (2, 2));
+}
+
+#[tokio::test]
+async fn a_reply_that_was_never_read_explains_why_its_rows_are_asked_again() {
+    // Not every system tells by a reset that bytes were left unread.
+    let longest = if cfg!(target_os = "linux") { GRACE * 2 } else { Duration::ZERO };
+    for wait in [Duration::ZERO, longest] {
+        let client = Client::of(Settings::default()).await;
+        let connection = client.sent().await;
+        client.stats_once(|stats| stats.answered == 1).await;
+        // Its bytes are there once they can be peeked at; they stay unread.
+        connection.peek(&mut [0]).await.unwrap();
+        tokio::time::sleep(wait).await;
+        drop(connection);
+        client.stats_once(|stats| stats.rows_unconfirmed_at_disconnect == 2).await;
+        client.ask().await;
+        assert_eq!(rows_again(&client.running.stats()), (2, 2, 0));
+        assert_eq!(client.running.stats().rows_open_at_disconnect, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_reply_that_was_read_at_leisure_does_not() {
+    let client = Client::of(Settings::default()).await;
+    let mut connection = client.sent().await;
+    read_reply(&mut connection).await;
+    // The grace itself has to pass; no event tells of it.
+    tokio::time::sleep(GRACE * 2).await;
+    leave(connection).await;
+    client.ask().await;
+    assert_eq!(rows_again(&client.running.stats()), (2, 0, 2));
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_on_the_reply_may_not_have_used_it() {
+    let client = Client::of(Settings::default()).await;
+    // A busy machine may let the grace pass before the client has left, though not every time.
+    for _ in 0..20 {
+        let mut connection = client.sent().await;
+        read_reply(&mut connection).await;
+        leave(connection).await;
+        if client.running.stats().rows_unconfirmed_at_disconnect > 0 {
+            break;
+        }
+    }
+    let (_, unconfirmed, unexplained) = rows_again(&client.running.stats());
+    client.ask().await;
+    assert_eq!(unconfirmed, 2);
+    assert_eq!(client.running.stats().rows_asked_again_unexplained, unexplained);
+}
+
+#[tokio::test]
+async fn a_further_request_confirms_the_reply_before_it() {
+    let client = Client::of(Settings::default()).await;
+    let mut connection = client.sent().await;
+    read_reply(&mut connection).await;
+    connection.write_all(b"POST").await.unwrap();
+    leave(connection).await;
+    client.ask().await;
+    assert_eq!(rows_again(&client.running.stats()), (2, 0, 2));
+}
+
+#[tokio::test]
+async fn a_connection_that_the_server_closes_leaves_nothing_unconfirmed() {
+    let client = Client::of(Settings::default()).await;
+    let asked = client.http.post(client.url("/v1/chat/completions")).header("connection", "close");
+    asked.body(asking(USER).to_string()).send().await.unwrap().text().await.unwrap();
+    client.ask().await;
+    assert_eq!(rows_again(&client.running.stats()), (2, 0, 2));
 }
 
 #[tokio::test]
