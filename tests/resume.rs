@@ -54,7 +54,7 @@ fn killed_again_and_again_it_ends_like_one_clean_run_and_pays_only_for_what_was_
     }
     scratch.batchclass(&["orders.csv", "out"]).expect_code(0);
     expect_whole(&scratch.path("out"));
-    assert_eq!(server.count("rows_answered_again"), 0);
+    assert_eq!(server.count("rows_asked_again_unexplained"), 0);
 
     scratch.batchclass(&["orders.csv", "clean"]).expect_code(0);
     let names = |out: &str| -> Vec<_> {

@@ -16,8 +16,11 @@ base_url=$(awk '{print $NF}' "$scratch/address")
 ln -s "$binary" "$scratch/batchclass"
 cp "$fixture/questions.parquet" "$scratch/"
 cp "$fixture/simulate.toml" "$scratch/batchclass.toml"
-tmux -L picture new-session -d -x 100 -y 16 \
-    -e "PS1=$ " -e "PATH=$scratch:$PATH" -e "BATCHCLASS_BASE_URL=$base_url" "cd $scratch && bash --norc"
+cat >"$scratch/session" <<SESSION
+cd "$scratch"
+export PATH="$scratch:\$PATH" BATCHCLASS_BASE_URL=$base_url PS1='$ '
+SESSION
+tmux -L picture new-session -d -x 100 -y 16 "bash --rcfile $scratch/session -i"
 sleep 1
 tmux -L picture send-keys "clear; batchclass questions.parquet out/" Enter
 sleep 35

@@ -47,10 +47,16 @@ pub fn object(keys: &[Key], codebook: &Codebook) -> Value {
 }
 
 /// The regular expression of one answer in the form `array`. Codes are letters, digits, `_` and
-/// `-`, so none needs escaping.
+/// `-`, so none needs escaping; codes of one character each make a class, which takes half the
+/// tokens.
 pub fn answer_pattern(codebook: &Codebook, keys_are_digits: bool) -> String {
-    let codes: Vec<&str> = codebook.codes().collect();
+    let mut codes: Vec<&str> = codebook.codes().collect();
     let key = if keys_are_digits { "[0-9]{3}" } else { ".+" };
+    if codes.iter().all(|code| code.len() == 1) {
+        // Between others a hyphen would mean a range.
+        codes.sort_by_key(|code| *code == "-");
+        return format!("^{key}:[{}]$", codes.concat());
+    }
     format!("^{key}:({})$", codes.join("|"))
 }
 
@@ -67,6 +73,18 @@ mod tests {
             examples: Vec::new(),
         };
         Codebook::new((0..labels).map(label).collect(), Some("U".into())).unwrap()
+    }
+
+    #[test]
+    fn codes_of_one_character_make_a_class_that_no_hyphen_turns_into_a_range() {
+        let label = |code: &str| Label {
+            name: format!("label {code}"),
+            code: code.into(),
+            description: String::new(),
+            examples: Vec::new(),
+        };
+        let codebook = Codebook::new(vec![label("A"), label("-"), label("_")], None).unwrap();
+        assert_eq!(answer_pattern(&codebook, true), "^[0-9]{3}:[A_-]$");
     }
 
     #[test]

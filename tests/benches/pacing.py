@@ -43,9 +43,9 @@ def line(rows_per_call, run, stats):
     return [
         rows_per_call,
         f"{totals['rows'] / totals['seconds'] * 60:,.0f}",
-        f"{tokens / stats['distinct_rows']:.1f}",
+        f"{tokens / stats['rows_distinct']:.1f}",
         f"{stats['requests']:,}",
-        stats["rate_limited"],
+        stats["rejected_429"],
         f"{stats['fullest_minute_tokens']:,}",
         f"{stats['share_after_first_minute']:.1%}",
     ]
