@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 
+use super::settlement::{Nothing, is_prose, nothing_answered};
 use crate::domain::codebook::Meaning;
 use crate::domain::{Attempts, Codebook, LabelIndex, Outcome, Position, Reason, Row, TextHash};
 use crate::llm::keys::Key;
+use crate::llm::provider::Finish;
 use crate::llm::reply_matcher::{Answer, match_reply};
 use crate::output::journal::{ReplyEnd, ReplyRecord};
 
@@ -20,6 +22,8 @@ struct Journaled {
     answer: Option<Meaning>,
     attempts: Attempts,
     reason: Reason,
+    /// It was refused while it stood alone: settled, as a refusal is.
+    is_refused: bool,
 }
 
 /// What is known of a row that is about to be asked.
@@ -42,8 +46,13 @@ impl Priors {
     ) {
         let keys: Vec<Key> = record.rows.iter().map(|row| Key(row.key.clone())).collect();
         let matched = match_reply(&record.reply, record.end == ReplyEnd::Cut, &keys, codebook);
-        // A reply without a single answer is halved by the run and costs its rows no attempt.
-        if matched.members == 0 && record.end != ReplyEnd::Whole && keys.len() > 1 {
+        let finish = match record.end {
+            ReplyEnd::Whole => Finish::Stop,
+            ReplyEnd::Cut => Finish::Length,
+            ReplyEnd::Refused => Finish::Refused,
+        };
+        let nothing = nothing_answered(finish, is_prose(&record.reply), &matched);
+        if nothing == Some(Nothing::Cut) || (nothing.is_some() && keys.len() > 1) {
             return;
         }
         for (row, answer) in record.rows.into_iter().zip(matched.answers) {
@@ -55,11 +64,13 @@ impl Priors {
                 answer: None,
                 attempts: 0,
                 reason: Reason::Missing,
+                is_refused: false,
             });
             if known.text_hash != row.text_hash {
                 continue;
             }
             known.attempts = known.attempts.saturating_add(1);
+            known.is_refused = nothing == Some(Nothing::Refused);
             match answer {
                 Answer::Label(label) => known.answer = Some(Meaning::Label(label)),
                 Answer::Unsure => known.answer = Some(Meaning::Unsure),
@@ -95,6 +106,9 @@ impl Priors {
             Some(Meaning::Label(label)) => Recalled::Answered(Outcome::Labelled(label)),
             Some(Meaning::Unsure) => {
                 Recalled::Answered(Outcome::Unlabelled { reason: Reason::Unsure, attempts })
+            }
+            None if known.is_refused => {
+                Recalled::Answered(Outcome::Unlabelled { reason: Reason::Refused, attempts })
             }
             None if attempts >= max_attempts => {
                 Recalled::Answered(Outcome::Unlabelled { reason: known.reason, attempts })
@@ -191,9 +205,23 @@ mod tests {
     }
 
     #[test]
+    fn a_row_that_was_refused_alone_stays_refused() {
+        let rows = [row(0, "a")];
+        for (end, reply) in [(ReplyEnd::Refused, ""), (ReplyEnd::Whole, "I can't help with that")] {
+            let (reason, attempts) = (Reason::Refused, 1);
+            assert_eq!(
+                priors(vec![record(end, reply, &rows)]).recall(&rows[0], 3),
+                Recalled::Answered(Outcome::Unlabelled { reason, attempts })
+            );
+        }
+    }
+
+    #[test]
     fn a_refusal_of_many_rows_costs_none_of_them_an_attempt() {
         let rows = [row(0, "a"), row(1, "b")];
-        let mut priors = priors(vec![record(ReplyEnd::Refused, "I can't", &rows)]);
-        assert_eq!(priors.recall(&rows[0], 3), Recalled::Asked(0));
+        for end in [ReplyEnd::Refused, ReplyEnd::Whole, ReplyEnd::Cut] {
+            let mut priors = priors(vec![record(end, "I can't", &rows)]);
+            assert_eq!(priors.recall(&rows[0], 3), Recalled::Asked(0), "{end:?}");
+        }
     }
 }

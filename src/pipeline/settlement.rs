@@ -5,36 +5,40 @@
 
 use std::time::Duration;
 
-use crate::domain::{Outcome, Reason, Row};
+use crate::domain::{Attempts, Moment, Outcome, Reason, Row};
 use crate::llm::provider::{Finish, ProviderError};
 use crate::llm::reply_matcher::{Answer, MatchedReply};
 
-/// How often the same rows may fail while other calls succeed before they are split.
-const FAILURES_BEFORE_SPLIT: u16 = 4;
+/// How often the same rows may fail while other calls succeed before they are split or given up.
+const FAILURES_AMONG_ANSWERS: u16 = 4;
+/// The same where nothing else is left to ask, so that nothing can tell an outage from their fault.
+const FAILURES_AT_THE_END: u16 = 8;
 
 /// Rows that are asked together as they are, not packed with others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Parcel {
     /// The rows, in the order of the request.
     pub(super) rows: Vec<Row>,
-    /// How often the provider failed on them while it served others.
+    /// How often the provider failed on them while that told something of them.
     pub(super) failures: u16,
+    /// When it first failed on them or on the larger parcel that they come from.
+    pub(super) first_failed: Option<Moment>,
 }
 
 impl Parcel {
     /// A parcel that has not failed yet.
     pub(super) fn of(rows: Vec<Row>) -> Parcel {
-        Parcel { rows, failures: 0 }
+        Parcel { rows, failures: 0, first_failed: None }
     }
 
     /// Two parcels with half of the rows each; one if there is a single row.
     fn halves(mut self) -> Vec<Parcel> {
         let back = self.rows.split_off(self.rows.len().div_ceil(2));
-        let failures = self.failures / 2;
+        let (failures, first_failed) = (self.failures / 2, self.first_failed);
         [self.rows, back]
             .into_iter()
             .filter(|rows| !rows.is_empty())
-            .map(|rows| Parcel { rows, failures })
+            .map(|rows| Parcel { rows, failures, first_failed })
             .collect()
     }
 }
@@ -54,7 +58,7 @@ pub(super) struct Verdict {
     pub(super) unresolved: Vec<(Reason, u64)>,
     /// Whether the room for a reply was too small.
     pub(super) room: Room,
-    /// A single row was refused and nothing else was in the request.
+    /// A single row was refused or rejected and nothing else was in the request.
     pub(super) refused_alone: bool,
     /// The run ends.
     pub(super) stop: Option<StopReason>,
@@ -86,10 +90,12 @@ pub(super) enum StopReason {
 pub(super) struct Circumstances {
     /// How often a row is asked, over all runs.
     pub(super) max_attempts: u16,
-    /// Whether any call of this run was answered.
-    pub(super) answered_before: bool,
-    /// Whether another call was answered since this one was first sent.
-    pub(super) others_answered: bool,
+    /// When a call of this run was last answered.
+    pub(super) last_answer: Option<Moment>,
+    /// Whether these rows are all that is left to ask.
+    pub(super) is_all_that_is_left: bool,
+    /// Now.
+    pub(super) now: Moment,
 }
 
 /// What a reply means for the rows that it was asked about; `matched` has one answer for each.
@@ -97,23 +103,20 @@ pub(super) fn judge_reply(
     parcel: Parcel,
     finish: Finish,
     hidden_reasoning: bool,
-    has_text: bool,
+    is_prose: bool,
     matched: &MatchedReply,
     circumstances: Circumstances,
 ) -> Verdict {
     let mut verdict = Verdict::default();
-    let answered =
-        matched.answers.iter().any(|answer| !matches!(answer, Answer::Unresolved(Reason::Missing)));
     let is_cut = finish == Finish::Length;
-
-    if !answered && is_cut {
-        verdict.room = Room::RaiseOrSplit;
-        verdict.parcels = vec![parcel];
-        return verdict;
-    }
-    let refused = finish == Finish::Refused || (finish == Finish::Stop && has_text);
-    if !answered && refused && matched.members == 0 {
-        return refuse(parcel, Reason::Refused, circumstances);
+    match nothing_answered(finish, is_prose, matched) {
+        Some(Nothing::Cut) => {
+            verdict.room = Room::RaiseOrSplit;
+            verdict.parcels = vec![parcel];
+            return verdict;
+        }
+        Some(Nothing::Refused) => return refuse(parcel, Reason::Refused),
+        None => {}
     }
 
     let mut left = Vec::new();
@@ -150,6 +153,38 @@ pub(super) fn judge_reply(
     verdict
 }
 
+/// Why a reply holds nothing for any row; such a reply halves its rows and costs none an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Nothing {
+    /// It was cut before its first answer.
+    Cut,
+    /// It refused, by a filter or in prose.
+    Refused,
+}
+
+/// Whether a reply holds nothing for any row, and why.
+pub(super) fn nothing_answered(
+    finish: Finish,
+    is_prose: bool,
+    matched: &MatchedReply,
+) -> Option<Nothing> {
+    let is_missing = |answer: &Answer| *answer == Answer::Unresolved(Reason::Missing);
+    if !matched.answers.iter().all(is_missing) {
+        return None;
+    }
+    match finish {
+        Finish::Length => Some(Nothing::Cut),
+        Finish::Refused if matched.members == 0 => Some(Nothing::Refused),
+        Finish::Stop if matched.members == 0 && is_prose => Some(Nothing::Refused),
+        Finish::Refused | Finish::Stop => None,
+    }
+}
+
+/// Whether a reply says something in another form than any that holds answers.
+pub(super) fn is_prose(reply: &str) -> bool {
+    !reply.trim().is_empty() && !reply.contains(['{', '['])
+}
+
 /// What a failure means for the rows that were asked about.
 ///
 /// `retry_in` is the governor's word on how long such a call waits.
@@ -162,23 +197,20 @@ pub(super) fn judge_error(
     let mut verdict = Verdict::default();
     match error {
         ProviderError::ParameterRefused { .. } => verdict.parcels = vec![parcel],
-        ProviderError::ContentRefused => {
-            return refuse(parcel, Reason::Refused, circumstances);
-        }
-        ProviderError::TooLong => return refuse(parcel, Reason::TooLong, circumstances),
+        ProviderError::ContentRefused => return refuse(parcel, Reason::Refused),
+        ProviderError::TooLong => return refuse(parcel, Reason::TooLong),
         ProviderError::OutOfQuota { message } => {
             verdict.stop = Some(StopReason::OutOfQuota(message.clone()));
             verdict.parcels = vec![parcel];
         }
         ProviderError::Rejected { status, message } => {
-            let is_about_the_account = matches!(status, 401..=404);
-            if is_about_the_account || !circumstances.answered_before {
-                let words = format!("the provider answered {status}: {message}");
-                verdict.stop = Some(StopReason::Rejected(words));
-                verdict.parcels = vec![parcel];
-            } else {
-                return refuse(parcel, Reason::ProviderError, circumstances);
+            // What is about the account or the address is no row's fault.
+            if !matches!(status, 401..=404) {
+                return refuse(parcel, Reason::ProviderError);
             }
+            let words = format!("the provider answered {status}: {message}");
+            verdict.stop = Some(StopReason::Rejected(words));
+            verdict.parcels = vec![parcel];
         }
         ProviderError::RateLimited { .. } => {
             verdict.parcels = vec![parcel];
@@ -187,11 +219,15 @@ pub(super) fn judge_error(
         ProviderError::ServerError { .. }
         | ProviderError::Connection { .. }
         | ProviderError::Timeout { .. } => {
-            if circumstances.others_answered {
+            let first_failed = *parcel.first_failed.get_or_insert(circumstances.now);
+            let others_answered = circumstances.last_answer.is_some_and(|at| at > first_failed);
+            // In an outage, failures tell nothing of these rows.
+            if others_answered || circumstances.is_all_that_is_left {
                 parcel.failures += 1;
             }
-            if parcel.failures >= FAILURES_BEFORE_SPLIT {
-                verdict = refuse(parcel, Reason::ProviderError, circumstances);
+            let most = if others_answered { FAILURES_AMONG_ANSWERS } else { FAILURES_AT_THE_END };
+            if parcel.failures >= most {
+                verdict = Verdict { refused_alone: false, ..refuse(parcel, Reason::ProviderError) };
             } else {
                 verdict.parcels = vec![parcel];
             }
@@ -202,13 +238,13 @@ pub(super) fn judge_error(
 }
 
 /// Halves rows that were refused as a whole, until the one at fault stands alone and is settled.
-fn refuse(parcel: Parcel, reason: Reason, circumstances: Circumstances) -> Verdict {
+fn refuse(parcel: Parcel, reason: Reason) -> Verdict {
     let mut verdict = Verdict::default();
     if parcel.rows.len() > 1 {
         verdict.parcels = parcel.halves();
         return verdict;
     }
-    verdict.refused_alone = circumstances.max_attempts > 0;
+    verdict.refused_alone = true;
     for mut row in parcel.rows {
         row.attempts = row.attempts.saturating_add(1);
         let attempts = row.attempts;
@@ -217,19 +253,20 @@ fn refuse(parcel: Parcel, reason: Reason, circumstances: Circumstances) -> Verdi
     verdict
 }
 
-/// What is left to do when the room for a reply could not be raised: smaller calls.
-pub(super) fn split_cut(parcels: Vec<Parcel>) -> Verdict {
+/// What is left to do when the room for a reply could not be raised: smaller calls, and an end to
+/// them, since each of these replies is as long as it can be.
+pub(super) fn split_cut(parcels: Vec<Parcel>, max_attempts: Attempts) -> Verdict {
     let mut verdict = Verdict::default();
-    for parcel in parcels {
-        if parcel.rows.len() > 1 {
-            verdict.parcels.extend(parcel.halves());
-        } else {
-            for mut row in parcel.rows {
-                row.attempts = row.attempts.saturating_add(1);
-                let (reason, attempts) = (Reason::Missing, row.attempts);
-                verdict.settled.push((row, Outcome::Unlabelled { reason, attempts }));
-            }
+    for mut parcel in parcels {
+        for row in &mut parcel.rows {
+            row.attempts = row.attempts.saturating_add(1);
         }
+        let is_spent = |row: &Row| row.attempts >= max_attempts;
+        for row in parcel.rows.extract_if(.., |row| is_spent(row)) {
+            let (reason, attempts) = (Reason::Missing, row.attempts);
+            verdict.settled.push((row, Outcome::Unlabelled { reason, attempts }));
+        }
+        verdict.parcels.extend(parcel.halves());
     }
     verdict
 }
@@ -246,8 +283,12 @@ mod tests {
     use super::*;
     use crate::domain::{LabelIndex, Position, RowId, TextHash, Tokens};
 
-    const NOW: Circumstances =
-        Circumstances { max_attempts: 2, answered_before: true, others_answered: true };
+    const NOW: Circumstances = Circumstances {
+        max_attempts: 2,
+        last_answer: Some(Moment(Duration::from_secs(90))),
+        is_all_that_is_left: false,
+        now: Moment(Duration::from_secs(60)),
+    };
 
     fn rows(count: u64) -> Vec<Row> {
         (0..count)
@@ -341,8 +382,10 @@ mod tests {
         let verdict = judge(4, Finish::Length, vec![Answer::Unresolved(Reason::Missing); 4]);
         assert_eq!(verdict.room, Room::RaiseOrSplit);
         assert_eq!(verdict.parcels, [Parcel::of(rows(4))]);
-        let split = split_cut(verdict.parcels);
+        let split = split_cut(verdict.parcels, 2);
         assert_eq!(split.parcels.len(), 2);
+        let spent = split_cut(split.parcels, 2);
+        assert_eq!((spent.parcels.len(), spent.settled.len()), (0, 4));
     }
 
     #[test]
@@ -353,20 +396,41 @@ mod tests {
         assert_eq!(verdict.parcels[0].rows.len(), 3);
     }
 
-    #[test]
-    fn rows_that_fail_while_others_succeed_are_split_and_at_last_given_up() {
+    fn fail(parcel: Parcel, times: u16, circumstances: Circumstances) -> Verdict {
         let error =
             ProviderError::ServerError { status: 500, message: String::new(), retry_after: None };
-        let mut parcel = Parcel::of(rows(1));
-        for _ in 1..FAILURES_BEFORE_SPLIT {
-            parcel = judge_error(parcel, &error, Duration::ZERO, NOW).parcels.remove(0);
+        let mut verdict = Verdict { parcels: vec![parcel], ..Verdict::default() };
+        for _ in 0..times {
+            let parcel = verdict.parcels.remove(0);
+            verdict = judge_error(parcel, &error, Duration::ZERO, circumstances);
         }
-        let verdict = judge_error(parcel.clone(), &error, Duration::ZERO, NOW);
+        verdict
+    }
+
+    #[test]
+    fn rows_that_fail_while_others_succeed_are_split_and_at_last_given_up() {
+        let verdict = fail(Parcel::of(rows(2)), FAILURES_AMONG_ANSWERS, NOW);
+        assert_eq!(verdict.parcels.len(), 2);
+        let verdict = fail(Parcel::of(rows(1)), FAILURES_AMONG_ANSWERS, NOW);
         let outcome = Outcome::Unlabelled { reason: Reason::ProviderError, attempts: 1 };
         assert_eq!(verdict.settled[0].1, outcome);
+    }
 
-        let outage = Circumstances { others_answered: false, ..NOW };
-        let verdict = judge_error(parcel, &error, Duration::ZERO, outage);
-        assert_eq!(verdict.parcels.len(), 1, "an outage is nobody's fault");
+    #[test]
+    fn an_outage_is_no_rows_fault_unless_nothing_else_is_left_to_tell_by() {
+        let outage = Circumstances { last_answer: None, ..NOW };
+        assert_eq!(fail(Parcel::of(rows(2)), 100, outage).parcels[0].rows.len(), 2);
+        let end = Circumstances { is_all_that_is_left: true, ..outage };
+        let verdict = fail(Parcel::of(rows(1)), FAILURES_AT_THE_END, end);
+        assert_eq!(verdict.settled.len(), 1);
+    }
+
+    #[test]
+    fn a_request_rejected_for_one_row_is_halved_to_that_row() {
+        let error = ProviderError::Rejected { status: 400, message: "bad row".into() };
+        let verdict = judge_error(Parcel::of(rows(3)), &error, Duration::ZERO, NOW);
+        assert_eq!((verdict.parcels.len(), verdict.stop), (2, None));
+        let verdict = judge_error(Parcel::of(rows(1)), &error, Duration::ZERO, NOW);
+        assert!(verdict.refused_alone);
     }
 }

@@ -27,7 +27,7 @@ def main():
     with Server(given.binary, "--faults", given.faults) as server:
         out = given.folder / f"faulty-{server.port}"
         for number in range(1, given.runs + 1):
-            run = Client(given.binary, source, out, config, server.base_url, "--tokens-per-minute", 0).wait()
+            run = Client(given.binary, source, out, config, server.base_url, "--tokens-per-minute", 0, "--reply-timeout-s", 5).wait()
             expect_exit(run, DONE, ROWS_WITHOUT_LABEL, STOPPED, OUT_OF_QUOTA)
             failures = collections.Counter(event["kind"] for event in run.events if event.get("event") == "call_failed")
             say(f"run {number}: exit code {run.exit_code}, {run.seconds:.1f} s, failed calls {dict(failures)}")

@@ -163,6 +163,6 @@ Answer with one line KEY:CODE for every row: its key, a colon and its label's co
         let request = request("You are helpful.", ResponseFormat::Text);
         let error = LexicalProvider::new(false).ask(&request).await.unwrap_err();
         assert!(!error.is_retryable());
-        assert_eq!(error.status(), Some(400));
+        assert_eq!(error.kind(), "rejected");
     }
 }

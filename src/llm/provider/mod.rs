@@ -186,17 +186,19 @@ impl ProviderError {
         }
     }
 
-    /// The HTTP status, where there was a reply.
+    /// The HTTP status, where it is known: several can mean the same to a run.
     pub fn status(&self) -> Option<u16> {
         match self {
-            ProviderError::ParameterRefused { .. }
-            | ProviderError::ContentRefused
-            | ProviderError::TooLong => Some(400),
-            ProviderError::RateLimited { .. } | ProviderError::OutOfQuota { .. } => Some(429),
+            ProviderError::RateLimited { .. } => Some(429),
             ProviderError::Rejected { status, .. } | ProviderError::ServerError { status, .. } => {
                 Some(*status)
             }
-            ProviderError::Connection { .. } | ProviderError::Timeout { .. } => None,
+            ProviderError::ParameterRefused { .. }
+            | ProviderError::ContentRefused
+            | ProviderError::TooLong
+            | ProviderError::OutOfQuota { .. }
+            | ProviderError::Connection { .. }
+            | ProviderError::Timeout { .. } => None,
         }
     }
 

@@ -48,11 +48,12 @@ impl Coordinator<'_> {
             Some(parcel) => parcel,
             None => Parcel::of(self.next_batch(now)?),
         };
-        let (fits, rest) = self.parts.line.asker.on_ladder(parcel.rows);
+        let Parcel { rows, failures, first_failed } = parcel;
+        let (fits, rest) = self.parts.line.asker.on_ladder(rows);
         if !rest.is_empty() {
-            self.parcels.push_front(Parcel { rows: rest, failures: parcel.failures });
+            self.parcels.push_front(Parcel { rows: rest, failures, first_failed });
         }
-        Some(Parcel { rows: fits, failures: parcel.failures })
+        Some(Parcel { rows: fits, failures, first_failed })
     }
 
     /// A full batch, or what there is once waiting for more has become pointless.

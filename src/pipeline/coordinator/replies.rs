@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::call::{self, CallEnd};
 use super::super::error::Stopped;
 use super::super::settlement::{
-    Circumstances, Parcel, Room, StopReason, Verdict, judge_error, judge_reply, split_cut,
+    Circumstances, Parcel, Room, StopReason, Verdict, is_prose, judge_error, judge_reply, split_cut,
 };
 use super::Coordinator;
 use crate::domain::event::Source;
@@ -17,7 +17,7 @@ use crate::llm::governor::{Failure, Reservation};
 use crate::llm::provider::ProviderError;
 
 /// Lone rows refused, and none answered: the prompt itself is refused.
-const REFUSED_ALONE: u32 = 8;
+const REFUSED_ALONE: u32 = 5;
 
 /// A call that ended without a reply.
 struct FailedCall {
@@ -45,12 +45,12 @@ impl Coordinator<'_> {
                 self.parts.line.asker.learn(&prepared, &reply);
                 self.last_answer = Some(now);
                 let usage = reply.usage.unwrap_or_default();
-                let has_text = !reply.content.trim().is_empty();
+                let prose = is_prose(&reply.content);
                 let hidden = usage.reasoning > Tokens::ZERO;
-                let circumstances = self.circumstances(now, took);
+                let circumstances = self.circumstances(now);
                 let finish = reply.finish;
                 let mut verdict =
-                    judge_reply(parcel, finish, hidden, has_text, &matched, circumstances);
+                    judge_reply(parcel, finish, hidden, prose, &matched, circumstances);
                 self.raise_or_split(&prepared, &mut verdict);
                 self.note_charge(number, charged);
                 self.tally.call_answered(charged, &usage);
@@ -82,7 +82,10 @@ impl Coordinator<'_> {
             }
             Room::RaiseOrSplit => {
                 if !self.parts.line.asker.raise_output(call) {
-                    let split = split_cut(std::mem::take(&mut verdict.parcels));
+                    let split = split_cut(
+                        std::mem::take(&mut verdict.parcels),
+                        self.job.batch.max_attempts,
+                    );
                     verdict.parcels = split.parcels;
                     verdict.settled.extend(split.settled);
                 }
@@ -100,6 +103,9 @@ impl Coordinator<'_> {
         if let ProviderError::ParameterRefused { parameter, .. } = &error {
             self.step_down(&prepared, parameter, &error);
         }
+        if let ProviderError::Rejected { .. } = error {
+            self.note_rejection(&error);
+        }
         self.tally.call_failed(error.kind());
         self.parts.events.emit(Event::CallFailed {
             call: number,
@@ -110,7 +116,17 @@ impl Coordinator<'_> {
             retry_in: retry_in.map(|wait| wait.as_secs_f64()),
             seconds: took.as_secs_f64(),
         });
-        judge_error(parcel, &error, retry_in.unwrap_or_default(), self.circumstances(now, took))
+        judge_error(parcel, &error, retry_in.unwrap_or_default(), self.circumstances(now))
+    }
+
+    /// Keeps a rejection's words; the first is told, since rows may end without a label for it.
+    fn note_rejection(&mut self, error: &ProviderError) {
+        let words = error.to_string();
+        if self.last_rejection.is_none() {
+            let message = format!("a call is halved to find the row at fault: {words}");
+            self.parts.events.emit(Event::Warning { message });
+        }
+        self.last_rejection = Some(words);
     }
 
     /// Writes down what a call was charged, so that a rerun's ledger begins where this one is.
@@ -139,12 +155,12 @@ impl Coordinator<'_> {
         self.parts.line.asker.limits(rows_per_call, tokens_per_call)
     }
 
-    fn circumstances(&self, now: Moment, took: Duration) -> Circumstances {
-        let sent = Moment(now.0.saturating_sub(took));
+    fn circumstances(&self, now: Moment) -> Circumstances {
         Circumstances {
             max_attempts: self.job.batch.max_attempts,
-            answered_before: self.last_answer.is_some(),
-            others_answered: self.last_answer.is_some_and(|at| at > sent),
+            last_answer: self.last_answer,
+            is_all_that_is_left: self.all_read && self.calls.is_empty() && !self.has_rows_to_ask(),
+            now,
         }
     }
 
@@ -160,16 +176,18 @@ impl Coordinator<'_> {
         let due = now + verdict.delay;
         for parcel in verdict.parcels {
             match verdict.delay.is_zero() {
-                true => self.parcels.push_back(parcel),
+                // Depth first: the row at fault stands alone after few calls.
+                true => self.parcels.push_front(parcel),
                 false => self.delayed.push((due, parcel)),
             }
         }
         if verdict.refused_alone {
             self.refused_alone += 1;
             if self.refused_alone >= REFUSED_ALONE && !self.tally.has_labelled() {
+                let why = self.last_rejection.as_deref().unwrap_or("it refused to answer");
                 self.stop(Stopped::Provider(format!(
-                    "the model refused {REFUSED_ALONE} rows asked one by one and labelled none: \
-                     the instructions or the labels are what it refuses"
+                    "{REFUSED_ALONE} rows were refused one by one and none was labelled: the \
+                     prompt or a setting is at fault, not the rows ({why})"
                 )));
             }
         }

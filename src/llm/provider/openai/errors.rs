@@ -46,7 +46,8 @@ impl Refusal<'_> {
             Ok(value) if !value["error"].is_null() => {
                 let error = ErrorBody::of(&value);
                 let status = error.status.filter(|status| (400..600).contains(status));
-                self.judge(status.unwrap_or(502), &error)
+                let unsaid = if error.says_no_money() { 402 } else { 502 };
+                self.judge(status.unwrap_or(unsaid), &error)
             }
             _ => self.server_error("its reply is no chat completion"),
         }

@@ -305,6 +305,8 @@ async fn a_captive_portal_is_a_passing_failure() {
 async fn an_error_within_a_200_is_that_error() {
     let error = refused("200 OK", "", r#"{"error":{"code":429,"message":"slow down"}}"#).await;
     assert!(matches!(error, ProviderError::RateLimited { .. }), "{error:?}");
+    let error = refused("200 OK", "", r#"{"error":{"code":"insufficient_quota"}}"#).await;
+    assert!(matches!(error, ProviderError::OutOfQuota { .. }), "{error:?}");
     let error = refused("200 OK", "", r#"{"error":{"message":"upstream died"}}"#).await;
     assert!(matches!(error, ProviderError::ServerError { status: 502, .. }), "{error:?}");
 }
