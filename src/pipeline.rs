@@ -111,7 +111,7 @@ pub async fn run(job: &JobSpec, context: RunContext) -> Result<RunReport, RunErr
     }
     let (tally, mut stopped) = end;
     let mut report = RunReport::of_parts(output.plan(), output.records().values());
-    if stopped.is_none() && report.unlabelled_rows() <= job.output.max_unlabelled {
+    if stopped.is_none() && deserves_success(job, &input, &report) {
         match output.finish(clock.wall()) {
             Ok(_) => report.is_success = true,
             Err(error) => stopped = Some(Stopped::Storage(error)),
@@ -144,12 +144,18 @@ fn refuse_another_job(folder: &OutputFolder, found: &Found, job: &Job) -> Result
 
 /// Whether there is nothing to ask, to put right or to write.
 fn is_finished(job: &JobSpec, input: &OrderedInput, found: &Found) -> bool {
-    let lacks_success =
-        found.success.is_none() && found.unlabelled_rows() <= job.output.max_unlabelled;
+    let stands = RunReport::of_parts(&found.plan, found.records.values());
+    let lacks_success = found.success.is_none() && deserves_success(job, input, &stands);
     found.is_complete()
         && found.plan.rows() >= rows_wanted(job, input)
         && Work::find(job, &found.plan, &found.records).is_empty()
         && !lacks_success
+}
+
+/// Whether the output is whole: every row of the input is planned, and few enough lack a label.
+/// Readers take `_SUCCESS` as "all is there", so a run with a row limit does not write it.
+fn deserves_success(job: &JobSpec, input: &OrderedInput, report: &RunReport) -> bool {
+    report.rows == input.rows() && report.unlabelled_rows() <= job.output.max_unlabelled
 }
 
 /// Tells what stands already and what is going to be asked.

@@ -75,10 +75,12 @@ fn a_limited_run_is_continued_by_one_without_the_limit() {
     scratch.batchclass(&["orders.csv", "out", "--limit", "8"]).expect_code(0);
     let first = read_parts(&scratch.path("out"));
     assert_eq!(first.len(), 8);
+    assert!(!scratch.path("out/_SUCCESS").exists(), "a limited output is not the whole");
     scratch.batchclass(&["orders.csv", "out"]).expect_code(0);
     let all = read_parts(&scratch.path("out"));
     assert_eq!(all.len(), 30);
     assert_eq!(all[..8], first);
+    assert!(scratch.path("out/_SUCCESS").exists());
 }
 
 #[test]

@@ -86,6 +86,17 @@ fn a_key_never_travels_in_the_clear() {
 }
 
 #[test]
+fn a_key_that_is_given_as_the_variables_name_is_not_shown() {
+    let scratch = Scratch::new();
+    scratch.write("orders.csv", &orders_csv(5));
+    scratch.write("batchclass.toml", &model("https://models.example/v1"));
+    let args = ["orders.csv", "out", "--api-key-env", KEY];
+    let finished = scratch.batchclass(&args).expect_code(2);
+    assert!(!finished.stderr.contains(KEY), "{}", finished.stderr);
+    assert!(finished.stderr.contains("api_key_env"), "{}", finished.stderr);
+}
+
+#[test]
 fn a_missing_key_is_named_by_its_variable() {
     let scratch = Scratch::new();
     scratch.write("orders.csv", &orders_csv(5));

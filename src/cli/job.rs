@@ -16,7 +16,7 @@ use crate::domain::spec::{
 };
 use crate::domain::{Codebook, CodebookError, JobSpec, Template, TemplateError, Tokens};
 use crate::llm::codes::{self, LabelDraft};
-use crate::llm::token_counter::TokenCounter;
+use crate::llm::token_counter::{TokenCounter, vocabulary_of};
 
 /// Why settings make no job.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +67,12 @@ pub enum JobError {
         /// The host.
         host: String,
     },
+    /// What no variable is called, perhaps a key; it is not shown.
+    #[error(
+        "api_key_env in [model] is no name of an environment variable (letters, digits and _); \
+         put the key into a variable and name that"
+    )]
+    NoVariableName,
     /// A key in the clear.
     #[error(
         "base_url `{url}` in [model] is not https, and a key is only ever sent over https or to \
@@ -289,6 +295,7 @@ fn address(
     let is_loopback = is_loopback(&url);
     let api_key_env = match api_key_env {
         Some(variable) if variable.is_empty() => None,
+        Some(variable) if !is_variable_name(&variable) => return Err(JobError::NoVariableName),
         Some(variable) => Some(variable),
         None if base_url == BASE_URL => Some(API_KEY_ENV.to_owned()),
         None if is_loopback => None,
@@ -300,21 +307,16 @@ fn address(
     Ok((base_url.to_owned(), api_key_env))
 }
 
+fn is_variable_name(name: &str) -> bool {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    name.bytes().all(is_word) && !name.starts_with(|first: char| first.is_ascii_digit())
+}
+
 /// Whether an address stays on this machine.
 fn is_loopback(url: &reqwest::Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let is_loopback_ip = host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
     is_loopback_ip || host == "localhost"
-}
-
-/// The vocabulary that a model of this name counts with; o200k where the name says nothing.
-fn vocabulary_of(name: &str) -> Vocabulary {
-    use tiktoken_rs::tokenizer::{Tokenizer, get_tokenizer};
-    let own_name = name.rsplit('/').next().unwrap_or(name);
-    match get_tokenizer(own_name) {
-        Some(Tokenizer::Cl100kBase) => Vocabulary::Cl100k,
-        _ => Vocabulary::O200k,
-    }
 }
 
 /// The labels with a code each: the given one, else the cheapest that is free.

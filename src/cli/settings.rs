@@ -238,7 +238,8 @@ section! {
     OutputSettings ["output", "Output"] {
         /// Rows in each numbered Parquet part [default: 50000]
         ///
-        /// Fixed for an output by its first run. Smaller parts appear sooner.
+        /// It holds for rows that are planned from now on; parts that are planned already stay as
+        /// they are. Smaller parts appear sooner.
         #[arg(env = "BATCHCLASS_ROWS_PER_PART", value_name = "ROWS")]
         rows_per_part: Positive32,
 

@@ -15,6 +15,9 @@ const FIRST_REASONING_ROOM: f64 = 1024.0;
 /// The least that a cut reply adds to the room.
 const LEAST_RAISE: f64 = 256.0;
 
+/// A hidden prompt of a gateway or a tokenizer of its own may add this much, tokens, and no more.
+const ODD_PROMPT: u64 = 4096;
+
 /// The share of a new observation in a moving average, once there are enough of them.
 const SMOOTHING: f64 = 0.1;
 
@@ -85,7 +88,14 @@ impl OutputBudget {
 
     /// Learns from a reply to a call with `prompt` tokens as counted here, whose answer was
     /// expected to take `answer` tokens.
+    ///
+    /// A usage that can't be true is passed over: believed, it would make every later call look
+    /// too large.
     pub fn learn(&mut self, prompt: Tokens, answer: Tokens, usage: &Usage) {
+        let most_prompt = u64::from(prompt.0) * 8 + ODD_PROMPT;
+        if u64::from(usage.prompt.0) > most_prompt || usage.completion > self.most {
+            return;
+        }
         if usage.prompt > Tokens::ZERO && prompt > Tokens::ZERO {
             self.prompt.learn(f64::from(prompt.0), f64::from(usage.prompt.0));
         }
@@ -164,6 +174,21 @@ mod tests {
             reasoning: Tokens(reasoning),
             cached: Tokens::ZERO,
         }
+    }
+
+    #[test]
+    fn a_usage_that_cannot_be_true_teaches_nothing() {
+        let mut budget = OutputBudget::new(Tokens(1000), false);
+        let before = budget.estimate(Tokens(700), Tokens(50));
+        for (prompt, completion) in [(u32::MAX, 50), (700, 5000)] {
+            let usage = Usage {
+                prompt: Tokens(prompt),
+                completion: Tokens(completion),
+                ..Usage::default()
+            };
+            budget.learn(Tokens(700), Tokens(50), &usage);
+        }
+        assert_eq!(budget.estimate(Tokens(700), Tokens(50)), before);
     }
 
     #[test]
