@@ -7,18 +7,18 @@ use futures::FutureExt as _;
 use super::exit_code::ExitCode;
 use super::preview_view::{Preview, PreviewRow};
 use super::run_command::{Failure, Surroundings};
-use super::summary_view::{Accuracy, RunReport};
+use super::summary_view::{Accuracy, Summary};
+use crate::domain::JobSpec;
 use crate::domain::spec::ProviderKind;
-use crate::domain::{JobSpec, PartNumber};
 use crate::llm::price::{Price, price_of};
 use crate::llm::provider::{OpenAi, Provider, ProviderSetupError, lexical::LexicalProvider};
-use crate::pipeline::{self, FailureKind, RunContext, RunError};
+use crate::pipeline::{self, FailureKind, RunContext, RunError, RunReport};
 
 /// Runs `job` to its end, or until it is stopped; says how it ended.
 ///
 /// # Errors
 /// If there is no end to report: the input or the output can't be used, or a defect.
-pub(super) async fn run(job: JobSpec, around: Surroundings) -> Result<RunReport, Failure> {
+pub(super) async fn run(job: JobSpec, around: Surroundings) -> Result<Summary, Failure> {
     let price = price(&job, &around);
     let report = pipeline::run(&job, context(&job, around)?).await?;
     let cost = price.map(|price| {
@@ -26,20 +26,10 @@ pub(super) async fn run(job: JobSpec, around: Surroundings) -> Result<RunReport,
         dollars(report.prompt_tokens, price.input_per_million)
             + dollars(report.completion_tokens, price.output_per_million)
     });
-    Ok(RunReport {
-        end: report.end,
-        stopped_by: report.stopped_by,
-        rows: report.rows,
-        labelled: report.labelled,
-        unlabelled: report.unlabelled,
-        rows_of_run: report.settled,
-        rows_asked: report.asked,
-        accuracy: accuracy(&job, report.part_numbers),
-        calls: report.calls,
-        prompt_tokens: report.prompt_tokens,
-        completion_tokens: report.completion_tokens,
+    Ok(Summary {
+        accuracy: accuracy(&job, &report),
         price_usd: cost.filter(|_| report.calls > 0),
-        elapsed: report.took,
+        run: report,
         output: job.output.location,
         max_unlabelled: job.output.max_unlabelled,
     })
@@ -84,10 +74,11 @@ fn price(job: &JobSpec, around: &Surroundings) -> Option<Price> {
 
 /// How the labels of these parts compare with the gold column, if the job names one.
 #[cfg(feature = "polars")]
-fn accuracy(job: &JobSpec, parts: Vec<PartNumber>) -> Option<Accuracy> {
+fn accuracy(job: &JobSpec, report: &RunReport) -> Option<Accuracy> {
     let gold = job.input.gold.as_deref()?;
     let folder = &job.output.location;
-    let files: Vec<_> = parts.into_iter().map(|part| folder.join(part.file_name())).collect();
+    let parts = report.part_numbers.iter();
+    let files: Vec<_> = parts.map(|part| folder.join(part.file_name())).collect();
     match crate::summary::of_parts(&files, &job.output.label_column, Some(gold)) {
         Ok(summary) => summary
             .agreement
@@ -101,7 +92,7 @@ fn accuracy(job: &JobSpec, parts: Vec<PartNumber>) -> Option<Accuracy> {
 }
 
 #[cfg(not(feature = "polars"))]
-fn accuracy(_: &JobSpec, _: Vec<PartNumber>) -> Option<Accuracy> {
+fn accuracy(_: &JobSpec, _: &RunReport) -> Option<Accuracy> {
     None
 }
 

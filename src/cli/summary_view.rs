@@ -1,44 +1,23 @@
 //! What a run comes to, in words: printed to stderr when it ends.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::exit_code::ExitCode;
 use super::progress::words::{grouped, grouped_rate, percent, span};
 use crate::domain::Reason;
 use crate::domain::event::RunEnd;
+use crate::pipeline::RunReport;
 
 /// What a run comes to.
 #[derive(Clone, Debug, PartialEq)]
-pub struct RunReport {
-    /// How it ended.
-    pub end: RunEnd,
-    /// Why it was stopped, in words; `None` where nothing stopped it.
-    pub stopped_by: Option<String>,
-    /// Planned rows.
-    pub rows: u64,
-    /// Rows with a label, over all runs.
-    pub labelled: u64,
-    /// Rows that are done and have no label, over all runs, by reason.
-    pub unlabelled: BTreeMap<Reason, u64>,
-    /// Rows that this run settled, from whatever source.
-    pub rows_of_run: u64,
-    /// Of those, rows that the model was asked about.
-    pub rows_asked: u64,
+pub struct Summary {
+    /// The run itself, in numbers.
+    pub run: RunReport,
     /// How the labels compare with known answers, where a column has some.
     pub accuracy: Option<Accuracy>,
-    /// Calls of this run.
-    pub calls: u64,
-    /// Tokens of this run's requests, as charged.
-    pub prompt_tokens: u64,
-    /// Tokens of this run's replies, as charged.
-    pub completion_tokens: u64,
     /// What this run cost, US dollars, where the model's price is known.
     pub price_usd: Option<f64>,
-    /// How long this run took.
-    pub elapsed: Duration,
     /// The output folder, as it was typed.
     pub output: PathBuf,
     /// Rows that may lack a label in a run that counts as a success.
@@ -54,51 +33,47 @@ pub struct Accuracy {
     pub compared: u64,
 }
 
-impl RunReport {
-    /// Rows that are done and have no label, over all runs.
-    pub fn unlabelled_rows(&self) -> u64 {
-        self.unlabelled.values().sum()
-    }
-
-    /// Planned rows that are not done.
-    pub fn rows_left(&self) -> u64 {
-        self.rows.saturating_sub(self.labelled + self.unlabelled_rows())
-    }
-
+impl Summary {
     /// The process's exit code; `interruption` is that of the signal that stopped it, if one did.
     pub fn exit_code(&self, interruption: Option<ExitCode>) -> ExitCode {
-        ExitCode::of_run(self.end, self.unlabelled_rows(), self.max_unlabelled, interruption)
+        let unlabelled = self.run.unlabelled_rows();
+        ExitCode::of_run(self.run.end, unlabelled, self.max_unlabelled, interruption)
     }
 }
 
-/// The report in words, a line for each matter, without a line end after the last.
-pub fn summary(report: &RunReport) -> String {
-    let mut text = headline(report);
+/// The summary in words, a line for each matter, without a line end after the last.
+pub fn summary(summary: &Summary) -> String {
+    let run = &summary.run;
+    let mut text = headline(run);
     let mut fact = |name: &str, value: String| {
         let _ = write!(text, "\n  {name:<11} {value}");
     };
-    fact("rows", grouped(report.rows));
-    fact("labelled", grouped(report.labelled));
-    if report.unlabelled_rows() > 0 {
-        fact("unlabelled", unlabelled(report));
+    fact("rows", grouped(run.rows));
+    fact("labelled", grouped(run.labelled));
+    if run.unlabelled_rows() > 0 {
+        fact("unlabelled", unlabelled(run));
     }
-    if report.rows_left() > 0 {
-        fact("not done", grouped(report.rows_left()));
+    if run.rows_left() > 0 {
+        fact("not done", grouped(run.rows_left()));
     }
-    if let Some(Accuracy { right, compared }) = report.accuracy.filter(|known| known.compared > 0) {
+    if run.dropped_duplicates > 0 {
+        fact("dropped", format!("{} rows with a repeated id", grouped(run.dropped_duplicates)));
+    }
+    if let Some(Accuracy { right, compared }) = summary.accuracy.filter(|known| known.compared > 0)
+    {
         let share = percent(right as f64 / compared as f64);
         fact("accuracy", format!("{share} ({} of {} known)", grouped(right), grouped(compared)));
     }
-    if report.calls > 0 {
-        fact("calls", grouped(report.calls));
-        fact("tokens", tokens(report));
+    if run.calls > 0 {
+        fact("calls", grouped(run.calls));
+        fact("tokens", tokens(run));
     }
-    if let Some(price) = report.price_usd {
+    if let Some(price) = summary.price_usd {
         fact("price", dollars(price));
     }
-    fact("time", time(report));
-    fact("output", report.output.display().to_string());
-    if let Some(advice) = advice(report) {
+    fact("time", time(run));
+    fact("output", summary.output.display().to_string());
+    if let Some(advice) = advice(run, summary.max_unlabelled) {
         let _ = write!(text, "\n{advice}");
     }
     text
@@ -134,19 +109,19 @@ fn tokens(report: &RunReport) -> String {
         grouped(report.prompt_tokens),
         grouped(report.completion_tokens)
     );
-    if report.rows_asked > 0 {
-        let _ = write!(text, ", {:.1} a row", total as f64 / report.rows_asked as f64);
+    if report.asked > 0 {
+        let _ = write!(text, ", {:.1} a row", total as f64 / report.asked as f64);
     }
     text
 }
 
 fn time(report: &RunReport) -> String {
-    let minutes = report.elapsed.as_secs_f64() / 60.0;
-    match report.rows_of_run {
+    let minutes = report.took.as_secs_f64() / 60.0;
+    match report.settled {
         rows if rows > 0 && minutes > 0.0 => {
-            format!("{}, {} rows/min", span(report.elapsed), grouped_rate(rows as f64 / minutes))
+            format!("{}, {} rows/min", span(report.took), grouped_rate(rows as f64 / minutes))
         }
-        _ => span(report.elapsed),
+        _ => span(report.took),
     }
 }
 
@@ -160,11 +135,11 @@ pub fn dollars(price: f64) -> String {
 }
 
 /// What to do next, where something is left to do.
-fn advice(report: &RunReport) -> Option<String> {
+fn advice(report: &RunReport, max_unlabelled: u64) -> Option<String> {
     if report.end != RunEnd::Complete {
         return Some("run the same command again to go on from here".into());
     }
-    if report.unlabelled_rows() <= report.max_unlabelled {
+    if report.unlabelled_rows() <= max_unlabelled {
         return None;
     }
     let is_there = |reason: &Reason| report.unlabelled.get(reason).is_some_and(|rows| *rows > 0);
@@ -182,25 +157,34 @@ fn advice(report: &RunReport) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
     use insta::assert_snapshot;
 
     use super::*;
 
-    fn report() -> RunReport {
-        RunReport {
-            end: RunEnd::Complete,
-            stopped_by: None,
-            rows: 2_000_000,
-            labelled: 2_000_000,
-            unlabelled: BTreeMap::new(),
-            rows_of_run: 2_000_000,
-            rows_asked: 1_950_000,
+    fn whole() -> Summary {
+        Summary {
+            run: RunReport {
+                end: RunEnd::Complete,
+                stopped_by: None,
+                rows: 2_000_000,
+                labelled: 2_000_000,
+                unlabelled: BTreeMap::new(),
+                part_numbers: Vec::new(),
+                calls: 40_000,
+                failures: BTreeMap::new(),
+                prompt_tokens: 66_000_000,
+                completion_tokens: 6_150_000,
+                settled: 2_000_000,
+                asked: 1_950_000,
+                took: Duration::from_secs(21_600),
+                dropped_duplicates: 0,
+                is_success: true,
+            },
             accuracy: Some(Accuracy { right: 962, compared: 1_000 }),
-            calls: 40_000,
-            prompt_tokens: 66_000_000,
-            completion_tokens: 6_150_000,
             price_usd: Some(13.59),
-            elapsed: Duration::from_secs(21_600),
             output: "out".into(),
             max_unlabelled: 0,
         }
@@ -208,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_whole_run_says_what_it_did_and_what_it_cost() {
-        assert_snapshot!(summary(&report()), @r"
+        assert_snapshot!(summary(&whole()), @r"
         done: every row has a label
           rows        2,000,000
           labelled    2,000,000
@@ -219,14 +203,15 @@ mod tests {
           time        6 h 0 m, 5,556 rows/min
           output      out
         ");
-        assert_eq!(report().exit_code(None), ExitCode::Done);
+        assert_eq!(whole().exit_code(None), ExitCode::Done);
     }
 
     #[test]
     fn rows_without_a_label_are_counted_by_reason_with_the_way_on() {
         let unlabelled = BTreeMap::from([(Reason::Missing, 3), (Reason::Refused, 12)]);
-        let report = RunReport { labelled: 1_999_985, unlabelled, ..report() };
-        assert_snapshot!(summary(&report), @r"
+        let mut ended = whole();
+        ended.run = RunReport { labelled: 1_999_985, unlabelled, ..ended.run };
+        assert_snapshot!(summary(&ended), @r"
         done: some rows have no label
           rows        2,000,000
           labelled    1,999,985
@@ -239,33 +224,35 @@ mod tests {
           output      out
         to ask those rows again: --retry refused
         ");
-        assert_eq!(report.exit_code(None), ExitCode::Unlabelled);
+        assert_eq!(ended.exit_code(None), ExitCode::Unlabelled);
     }
 
     #[test]
     fn a_run_that_was_stopped_says_how_to_resume() {
-        let report = RunReport {
+        let whole = whole();
+        let run = RunReport {
             end: RunEnd::Provider,
             stopped_by: Some("the provider answered 401: bad\nkey".into()),
             labelled: 1_000,
-            rows_of_run: 0,
-            rows_asked: 0,
+            settled: 0,
+            asked: 0,
             calls: 0,
-            accuracy: None,
-            price_usd: None,
-            elapsed: Duration::from_millis(1_500),
-            ..report()
+            dropped_duplicates: 2,
+            took: Duration::from_millis(1_500),
+            ..whole.run
         };
-        assert_snapshot!(summary(&report), @r"
+        let ended = Summary { run, accuracy: None, price_usd: None, ..whole };
+        assert_snapshot!(summary(&ended), @r"
         stopped by the provider: the provider answered 401: bad\nkey
           rows        2,000,000
           labelled    1,000
           not done    1,999,000
+          dropped     2 rows with a repeated id
           time        1.5 s
           output      out
         run the same command again to go on from here
         ");
-        assert_eq!(report.exit_code(None), ExitCode::Stopped);
+        assert_eq!(ended.exit_code(None), ExitCode::Stopped);
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! Packs rows into calls. Each row that goes in comes out in exactly one batch, in the order in
 //! which it came, and no row waits behind one that fits nowhere.
 //!
-//! Three kinds of rows wait: groups that are asked on their own (halves of a refused request), rows
-//! that are asked again, and new ones; they leave in that order. Packing is greedy: a batch closes
-//! when the next row in order no longer fits.
+//! Rows that are asked again leave before new ones. Packing is greedy: a batch closes when the next
+//! row in order no longer fits.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
@@ -48,7 +47,6 @@ pub struct TooLong(pub Row);
 #[derive(Debug)]
 pub struct Batcher {
     limits: BatchLimits,
-    groups: VecDeque<VecDeque<Row>>,
     again: VecDeque<Row>,
     new: VecDeque<Row>,
     waiting: usize,
@@ -57,13 +55,7 @@ pub struct Batcher {
 impl Batcher {
     /// A batcher with no rows.
     pub fn new(limits: BatchLimits) -> Batcher {
-        Batcher {
-            limits,
-            groups: VecDeque::new(),
-            again: VecDeque::new(),
-            new: VecDeque::new(),
-            waiting: 0,
-        }
+        Batcher { limits, again: VecDeque::new(), new: VecDeque::new(), waiting: 0 }
     }
 
     /// The limits in force.
@@ -76,12 +68,11 @@ impl Batcher {
     pub fn set_limits(&mut self, limits: BatchLimits) -> Vec<TooLong> {
         self.limits = limits;
         let mut too_long = Vec::new();
-        for queue in self.groups.iter_mut().chain([&mut self.again, &mut self.new]) {
+        for queue in [&mut self.again, &mut self.new] {
             let (fitting, outgrown) = sort_out(&limits, std::mem::take(queue));
             *queue = fitting;
             too_long.extend(outgrown);
         }
-        self.groups.retain(|group| !group.is_empty());
         self.waiting -= too_long.len();
         too_long
     }
@@ -108,32 +99,13 @@ impl Batcher {
         too_long
     }
 
-    /// Takes rows that are asked with nobody else, ahead of all others. A group that outgrows a
-    /// call is asked in several. Returns those that are too long for any call.
-    pub fn push_group(&mut self, rows: Vec<Row>) -> Vec<TooLong> {
-        let (fitting, too_long) = sort_out(&self.limits, rows);
-        self.waiting += fitting.len();
-        if !fitting.is_empty() {
-            self.groups.push_back(fitting);
-        }
-        too_long
-    }
-
-    /// The next batch: a group, or a full batch, or with `flush` whatever waits.
+    /// The next batch: a full one, or with `flush` whatever waits.
     ///
     /// `room` makes this one call smaller than the limits do. `None` if nothing is ready, or if
     /// the first row does not fit in `room`.
     pub fn next(&mut self, flush: bool, room: Option<Tokens>) -> Option<Vec<Row>> {
         let most = self.limits.tokens_per_call;
         let room = room.map_or(most, |room| room.min(most));
-        if let Some(group) = self.groups.front_mut() {
-            let count = fitting(&self.limits, group.iter(), room);
-            let batch: Vec<Row> = group.drain(..count).collect();
-            if group.is_empty() {
-                self.groups.pop_front();
-            }
-            return self.hand_out(batch);
-        }
         let count = fitting(&self.limits, self.again.iter().chain(&self.new), room);
         let is_full = count == self.limits.rows_per_call.get() || count < self.waiting;
         if !is_full && !flush {
@@ -155,7 +127,7 @@ impl Batcher {
         self.limits.call_tokens(rows.len(), rows.iter().map(|row| row.tokens).sum())
     }
 
-    /// Rows that wait, of all kinds.
+    /// Rows that wait.
     pub fn waiting_rows(&self) -> usize {
         self.waiting
     }
@@ -253,14 +225,10 @@ mod tests {
     }
 
     #[test]
-    fn groups_come_first_and_alone_then_rows_that_are_asked_again() {
+    fn rows_that_are_asked_again_come_before_new_ones() {
         let mut batcher = batcher(4, 1_000);
         rows(0..3).into_iter().for_each(|row| batcher.push(row).unwrap());
         assert!(batcher.push_again(rows(10..12)).is_empty());
-        assert!(batcher.push_group(rows(20..22)).is_empty());
-        assert!(batcher.push_group(rows(22..23)).is_empty());
-        assert_eq!(positions(batcher.next(false, None)), [20, 21]);
-        assert_eq!(positions(batcher.next(false, None)), [22]);
         assert_eq!(positions(batcher.next(false, None)), [10, 11, 0, 1]);
         assert_eq!(positions(batcher.next(true, None)), [2]);
     }
@@ -271,7 +239,6 @@ mod tests {
         assert_eq!(batcher.push(row(0, 37)), Err(TooLong(row(0, 37))));
         assert!(batcher.push(row(1, 36)).is_ok());
         assert_eq!(batcher.push_again(vec![row(2, 40), row(3, 10)]), [TooLong(row(2, 40))]);
-        assert_eq!(batcher.push_group(vec![row(4, 40)]), [TooLong(row(4, 40))]);
         assert_eq!(batcher.waiting_rows(), 2);
         assert_eq!(positions(batcher.next(true, None)), [3]);
         assert_eq!(positions(batcher.next(true, None)), [1]);
@@ -283,9 +250,8 @@ mod tests {
         for waiting in [row(0, 10), row(1, 500), row(2, 20)] {
             batcher.push(waiting).unwrap();
         }
-        batcher.push_group(vec![row(3, 600)]);
         let too_long = batcher.set_limits(limits(50, 200));
-        assert_eq!(too_long, [TooLong(row(3, 600)), TooLong(row(1, 500))]);
+        assert_eq!(too_long, [TooLong(row(1, 500))]);
         assert_eq!(positions(batcher.next(true, None)), [0, 2]);
         assert_eq!(batcher.waiting_rows(), 0);
     }
@@ -294,10 +260,7 @@ mod tests {
     fn a_smaller_room_makes_a_smaller_batch_and_never_loses_the_rest() {
         let mut batcher = batcher(50, 1_000);
         rows(0..4).into_iter().for_each(|row| batcher.push(row).unwrap());
-        batcher.push_group(rows(10..13));
         assert_eq!(batcher.next(true, Some(Tokens(100))), None);
-        assert_eq!(positions(batcher.next(true, Some(Tokens(130)))), [10, 11]);
-        assert_eq!(positions(batcher.next(true, None)), [12]);
         assert_eq!(positions(batcher.next(false, Some(Tokens(130)))), [0, 1]);
         assert_eq!(positions(batcher.next(true, None)), [2, 3]);
     }
@@ -314,7 +277,6 @@ mod tests {
     enum Step {
         New(u32),
         Again(Vec<u32>),
-        Group(Vec<u32>),
         Next(bool, Option<u32>),
         Limits(usize, u32),
     }
@@ -324,7 +286,6 @@ mod tests {
         prop_oneof![
             6 => (0..400_u32).prop_map(Step::New),
             1 => sizes().prop_map(Step::Again),
-            1 => sizes().prop_map(Step::Group),
             3 => (any::<bool>(), prop::option::of(90..500_u32))
                 .prop_map(|(flush, room)| Step::Next(flush, room)),
             1 => (1..20_usize, 110..500_u32).prop_map(|(rows, tokens)| Step::Limits(rows, tokens)),
@@ -360,11 +321,6 @@ mod tests {
                         kinds.extend(rows.iter().map(|row| (row.position.0, 1)));
                         batcher.push_again(rows)
                     }
-                    Step::Group(sizes) => {
-                        let rows = number(sizes);
-                        kinds.extend(rows.iter().map(|row| (row.position.0, 2)));
-                        batcher.push_group(rows)
-                    }
                     Step::Limits(rows, tokens) => batcher.set_limits(limits(rows, tokens)),
                     Step::Next(flush, room) => {
                         if let Some(batch) = batcher.next(flush, room.map(Tokens)) {
@@ -388,7 +344,7 @@ mod tests {
                 prop_assert!(rounds < 2_000, "no progress");
             }
             prop_assert_eq!(batcher.waiting_rows(), 0);
-            for kind in 0..3 {
+            for kind in 0..2 {
                 let left: Vec<u64> =
                     batches.iter().flatten().copied().filter(|at| kinds[at] == kind).collect();
                 prop_assert!(left.is_sorted(), "kind {}: {:?}", kind, left);

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::domain::{Attempts, Moment, Outcome, Reason, Row};
+use crate::llm::batcher::halve;
 use crate::llm::provider::{Finish, ProviderError};
 use crate::llm::reply_matcher::{Answer, MatchedReply};
 
@@ -32,14 +33,11 @@ impl Parcel {
     }
 
     /// Two parcels with half of the rows each; one if there is a single row.
-    fn halves(mut self) -> Vec<Parcel> {
-        let back = self.rows.split_off(self.rows.len().div_ceil(2));
-        let (failures, first_failed) = (self.failures / 2, self.first_failed);
-        [self.rows, back]
-            .into_iter()
-            .filter(|rows| !rows.is_empty())
-            .map(|rows| Parcel { rows, failures, first_failed })
-            .collect()
+    fn halves(self) -> Vec<Parcel> {
+        let Parcel { rows, failures, first_failed } = self;
+        let (first, second) = halve(rows);
+        let halves = [first, second].into_iter().filter(|rows| !rows.is_empty());
+        halves.map(|rows| Parcel { rows, failures: failures / 2, first_failed }).collect()
     }
 }
 

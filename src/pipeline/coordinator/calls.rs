@@ -8,7 +8,7 @@ use super::super::settlement::Parcel;
 use super::Coordinator;
 use crate::domain::event::{Source, WaitFor};
 use crate::domain::{Event, Moment, Outcome, Reason, Row};
-use crate::llm::batcher::TooLong;
+use crate::llm::batcher::{TooLong, halve};
 use crate::llm::governor::Admission;
 
 /// How long a batch that is not full waits for more rows once nothing more can be read.
@@ -107,11 +107,11 @@ impl Coordinator<'_> {
 
     /// A call that no window can ever hold is made smaller; a single row is too long.
     fn split_for_limit(&mut self, parcel: Parcel) {
-        let mut rows = parcel.rows;
+        let rows = parcel.rows;
         if rows.len() > 1 {
-            let back = rows.split_off(rows.len().div_ceil(2));
-            self.parcels.push_front(Parcel::of(back));
-            self.parcels.push_front(Parcel::of(rows));
+            let (first, second) = halve(rows);
+            self.parcels.push_front(Parcel::of(second));
+            self.parcels.push_front(Parcel::of(first));
             return;
         }
         self.give_up_too_long(rows.into_iter().map(TooLong));
