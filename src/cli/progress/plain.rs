@@ -158,7 +158,7 @@ mod tests {
         let (mut display, lines) = captured(false);
         play(&mut display);
         insta::assert_snapshot!(lines.try_iter().collect::<Vec<_>>().join("\n"), @r"
-        2,000 rows; lexical (offline); at most 50 rows a call; 200,000 tokens a minute
+        2,000 rows; lexical (offline); at most 50 rows a call; 200,000 tokens/min
         10 s: 1,000/2,000 rows (50.0 %), 12,000 rows/min, 0/200,000 tokens/min, 0 calls in flight, 0 skips, 0 errors, 5.0 s left, waiting for the token window (3.0 s)
         warning: usage is missing
         12 s: 1,000/2,000 rows (50.0 %), 12,000 rows/min, 0/200,000 tokens/min, 0 calls in flight, 0 skips, 0 errors, waiting for the token window (1.0 s)

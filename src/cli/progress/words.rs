@@ -113,7 +113,7 @@ fn started(event: &Event) -> Option<String> {
         (host, None) => format!("{model} at {host}, no key sent"),
     };
     let limit = match tokens_per_minute {
-        Some(limit) => format!("{} tokens a minute", grouped(u64::from(*limit))),
+        Some(limit) => format!("{} tokens/min", grouped(u64::from(*limit))),
         None => "no token limit".into(),
     };
     Some(
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(
             line(&event).unwrap(),
             "2,000,000 rows, 50,000 of them done; gpt-4o-mini at api.openai.com, key from \
-             OPENAI_API_KEY; at most 50 rows a call; 200,000 tokens a minute"
+             OPENAI_API_KEY; at most 50 rows a call; 200,000 tokens/min"
         );
     }
 
