@@ -37,7 +37,7 @@ use self::writer::Writer;
 use crate::domain::{Clock, Codebook, Event, EventSink, JobSpec};
 use crate::input::OrderedInput;
 use crate::llm::asker::Asker;
-use crate::llm::batcher::Batcher;
+use crate::llm::batcher::{BatchLimits, Batcher};
 use crate::llm::dedupe::Dedupe;
 use crate::llm::governor::Governor;
 use crate::llm::keys::KeyStream;
@@ -97,7 +97,7 @@ pub async fn run(job: &JobSpec, context: RunContext) -> Result<RunReport, RunErr
     })?;
     output.extend_plan(rows_wanted(job, &input), job.output.rows_per_part)?;
     let work = Work::find(job, output.plan(), output.records());
-    announce(job, &run, &output, &work, &*context.events);
+    announce(job, &run, &output, &work, staged.batcher.limits(), &*context.events);
 
     let mut end = (Tally::default(), None);
     let (clock, events) = (Arc::clone(&context.clock), Arc::clone(&context.events));
@@ -159,7 +159,14 @@ fn deserves_success(job: &JobSpec, input: &OrderedInput, report: &RunReport) -> 
 }
 
 /// Tells what stands already and what is going to be asked.
-fn announce(job: &JobSpec, run: &str, output: &OpenOutput, work: &Work, events: &dyn EventSink) {
+fn announce(
+    job: &JobSpec,
+    run: &str,
+    output: &OpenOutput,
+    work: &Work,
+    limits: &BatchLimits,
+    events: &dyn EventSink,
+) {
     for message in &output.recovery().warnings {
         events.emit(Event::Warning { message: message.clone() });
     }
@@ -177,6 +184,9 @@ fn announce(job: &JobSpec, run: &str, output: &OpenOutput, work: &Work, events: 
         tokens_per_minute: job.limits.tokens_per_minute.map(std::num::NonZeroU32::get),
         rows_per_call: job.batch.rows_per_call.get(),
     });
+    if let Some(message) = setup::cramped(job, limits) {
+        events.emit(Event::Warning { message });
+    }
     for (part, rows) in work.reopened() {
         events.emit(Event::PartReopened { part, rows });
     }
@@ -266,6 +276,7 @@ fn open_journal(
         });
     });
     let replay = replay.map_err(OutputError::from)?;
+    priors.note_labelled(RunReport::of_parts(plan, records.values()).labelled);
     let spec = JournalSpec {
         folder,
         job,
@@ -278,7 +289,7 @@ fn open_journal(
     let opened = Journal::open(spec, &replay, |part| work.has(part)).map_err(OutputError::from)?;
     if priors.answered_rows() > 0 {
         let rows = priors.answered_rows();
-        context.events.emit(Event::JournalReplayed { rows, unsettled_calls: 0 });
+        context.events.emit(Event::JournalReplayed { rows });
     }
     Ok((priors, Arc::new(Mutex::new(opened))))
 }

@@ -100,3 +100,25 @@ fn rows_with_equal_text_are_asked_once() {
     assert_eq!(rows.len(), 200);
     assert!(rows.iter().all(|row| row.label.as_deref() == Some("login")));
 }
+
+#[test]
+fn a_model_that_refuses_everything_stops_the_run_and_no_row_is_blamed() {
+    let scratch = Scratch::new();
+    let refusing = Simulated::start(&["--refuse", "1"]);
+    scratch.write("orders.csv", &orders_csv(60));
+    scratch.write("batchclass.toml", &simulated_config(&refusing));
+    let args = ["orders.csv", "out", "--rows-per-part", "4"];
+    let stopped = scratch.batchclass(&args).expect_code(4);
+    assert!(stopped.stderr.contains("the prompt or a setting is at fault"), "{}", stopped.stderr);
+    assert!(refusing.count("requests") < 60, "{}", refusing.count("requests"));
+
+    let healthy = Simulated::start(&[]);
+    let base_url = healthy.base_url();
+    let args = [&args[..], &["--base-url", &base_url]].concat();
+    scratch.batchclass(&args).expect_code(0);
+    let rows = read_parts(&scratch.path("out"));
+    assert_eq!(rows.len(), 60);
+    for row in rows {
+        assert_eq!(row.label.as_deref(), Some(order_label(row.id)), "{}", row.text);
+    }
+}

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::support::{
-    Scratch, order_label, orders_config, orders_csv, part_files, read_part, read_parts,
+    Scratch, Simulated, order_label, orders_config, orders_csv, part_files, read_part, read_parts,
+    simulated_config,
 };
 
 fn fixture(name: &str) -> String {
@@ -126,6 +127,19 @@ fn a_changed_job_is_refused_with_what_changed() {
     assert!(refused.stderr.contains("instructions"), "{}", refused.stderr);
     assert!(refused.stderr.contains("You sort letters."), "{}", refused.stderr);
     assert_eq!(everything_below(&scratch.path("out")), before);
+}
+
+#[test]
+fn a_rehearsals_answers_never_count_as_the_models() {
+    let scratch = Scratch::new();
+    let server = Simulated::start(&[]);
+    scratch.write("orders.csv", &orders_csv(6));
+    scratch.write("batchclass.toml", &simulated_config(&server));
+    scratch.batchclass(&["orders.csv", "out"]).expect_code(0);
+    let elsewhere = ["orders.csv", "out", "--base-url", "https://models.example/v1"];
+    let args = [&elsewhere[..], &["--api-key-env", ""]].concat();
+    let refused = scratch.batchclass(&args).expect_code(2);
+    assert!(refused.stderr.contains("models.example"), "{}", refused.stderr);
 }
 
 #[test]

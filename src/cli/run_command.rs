@@ -127,11 +127,13 @@ impl Desk {
         let internal = |error: std::io::Error| Failure::new(ExitCode::Internal, error);
         let runtime =
             tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(internal)?;
+        let longest = job.model.reply_timeout.as_secs();
         let announce = move || {
             if mode != ProgressMode::Json {
-                console::message(
-                    "stopping: calls in flight are finished first; once more ends at once",
-                );
+                console::message(&format!(
+                    "stopping: calls in flight are finished first, which takes {longest} s at \
+                     most; once more ends at once"
+                ));
             }
         };
         let stop = signals::listen(announce).map_err(internal)?;

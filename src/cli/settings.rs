@@ -227,7 +227,7 @@ section! {
 
         /// Most memory for sorting an unsorted input, bytes or like 1GiB [default: 1GiB]
         ///
-        /// An input in id order needs none. More than this is sorted on disk.
+        /// An input in id order needs none. One that needs more is refused before anything is asked.
         #[arg(env = "BATCHCLASS_SORT_MEMORY", value_name = "SIZE")]
         sort_memory: Bytes,
     }

@@ -113,6 +113,7 @@ pub fn listen(announce: impl Fn() + Send + 'static) -> io::Result<StopSignal> {
 )]
 fn end_now(signal: Signal) -> ! {
     console::clear_bar();
+    console::message("ended at once; run the same command again to go on from here");
     std::process::exit(signal.exit_code().number().into());
 }
 

@@ -56,6 +56,12 @@ pub fn summary(summary: &Summary) -> String {
     if run.rows_left() > 0 {
         fact("not done", grouped(run.rows_left()));
     }
+    if run.unwritten > 0 {
+        fact(
+            "kept",
+            format!("{} answered rows wait for their part to be whole", grouped(run.unwritten)),
+        );
+    }
     if run.dropped_duplicates > 0 {
         fact("dropped", format!("{} rows with a repeated id", grouped(run.dropped_duplicates)));
     }
@@ -151,6 +157,10 @@ fn advice(report: &RunReport, max_unlabelled: u64) -> Option<String> {
             let names = kept.fold(first.name().to_owned(), |names, next| format!("{names},{next}"));
             format!("to ask those rows again: --retry {names}")
         }
+        None if Reason::ALL.iter().any(|reason| reason.is_asked_again() && is_there(reason)) => {
+            "those rows were asked as often as --max-attempts allows; a higher number asks them again"
+                .into()
+        }
         None => "--max-unlabelled says how many unlabelled rows still count as a success".into(),
     })
 }
@@ -179,6 +189,7 @@ mod tests {
                 completion_tokens: 6_150_000,
                 settled: 2_000_000,
                 asked: 1_950_000,
+                unwritten: 0,
                 took: Duration::from_secs(21_600),
                 dropped_duplicates: 0,
                 is_success: true,
@@ -238,6 +249,7 @@ mod tests {
             asked: 0,
             calls: 0,
             dropped_duplicates: 2,
+            unwritten: 150,
             took: Duration::from_millis(1_500),
             ..whole.run
         };
@@ -247,6 +259,7 @@ mod tests {
           rows        2,000,000
           labelled    1,000
           not done    1,999,000
+          kept        150 answered rows wait for their part to be whole
           dropped     2 rows with a repeated id
           time        1.5 s
           output      out

@@ -150,8 +150,6 @@ pub enum Event {
     JournalReplayed {
         /// Rows that got their outcome from it.
         rows: u64,
-        /// Calls whose end is not known; their tokens count in full.
-        unsettled_calls: u64,
     },
     /// Something that a person should know and that stops nothing.
     Warning {

@@ -192,6 +192,21 @@ pub struct ModelSpec {
     pub reply_timeout: Duration,
 }
 
+impl ModelSpec {
+    /// The host that is asked: name and port, and for this machine the name alone, since a server
+    /// of one's own seldom keeps its port. Empty for the embedded provider.
+    pub fn host(&self) -> String {
+        if self.provider == ProviderKind::Lexical {
+            return String::new();
+        }
+        let address = self.base_url.split_once("://").map_or(&*self.base_url, |(_, rest)| rest);
+        let authority = address.split('/').next().unwrap_or_default();
+        let (name, _) = authority.rsplit_once(':').unwrap_or((authority, ""));
+        let is_loopback = name == "localhost" || name == "[::1]" || name.starts_with("127.");
+        if is_loopback { name.to_owned() } else { authority.to_owned() }
+    }
+}
+
 /// How fast the model may be asked. `None` is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {

@@ -118,19 +118,25 @@ enum TextPiece<'a> {
     Values(StringViewArray),
 }
 
-/// The text of the row at `at`; a null renders as nothing.
+/// The text of the row at `at`; a null renders as nothing, and so does a row whose columns are all
+/// blank, whatever stands between them.
 fn render<'a>(pieces: &'a [TextPiece<'_>], at: usize, buffer: &'a mut String) -> &'a str {
     if let [TextPiece::Values(values)] = pieces {
         return value(values, at);
     }
     buffer.clear();
+    let mut says_something = false;
     for piece in pieces {
-        buffer.push_str(match piece {
-            TextPiece::Literal(literal) => literal,
-            TextPiece::Values(values) => value(values, at),
-        });
+        match piece {
+            TextPiece::Literal(literal) => buffer.push_str(literal),
+            TextPiece::Values(values) => {
+                let value = value(values, at);
+                says_something |= !value.trim().is_empty();
+                buffer.push_str(value);
+            }
+        }
     }
-    buffer
+    if says_something { buffer } else { "" }
 }
 
 fn value(values: &StringViewArray, at: usize) -> &str {
@@ -329,7 +335,8 @@ mod tests {
         assert_eq!(texts(&batch, "town"), [Some("Leeds".to_owned()), None, None]);
         assert_eq!(
             texts(&batch, "<{town}>"),
-            [Some("<Leeds>".to_owned()), Some("<>".to_owned()), Some("< \t>".to_owned())]
+            [Some("<Leeds>".to_owned()), None, None],
+            "what stands between blank columns is no text"
         );
     }
 

@@ -39,6 +39,7 @@ impl Job {
         };
         compare("model.provider", &json(&self.model.provider), &json(&now.model.provider));
         compare("model.name", &self.model.name, &now.model.name);
+        compare("the host of model.base_url", &self.model.host, &now.model.host);
         compare("instructions", &self.prompt.instructions, &now.prompt.instructions);
         compare("unsure", optional(&self.prompt.unsure_code), optional(&now.prompt.unsure_code));
         compare("id", &self.input.id.to_string(), &now.input.id.to_string());

@@ -92,6 +92,9 @@ pub struct ModelIdentity {
     pub provider: ProviderKind,
     /// The model's name.
     pub name: String,
+    /// The host that is asked, so that a rehearsal's answers never count as the model's own.
+    #[serde(default)]
+    pub host: String,
 }
 
 /// Rows that were planned later: `job-000002.json` and on.
@@ -137,7 +140,11 @@ impl Job {
                 labels: spec.codebook.labels().to_vec(),
                 unsure_code: spec.codebook.unsure_code().map(str::to_owned),
             },
-            model: ModelIdentity { provider: spec.model.provider, name: spec.model.name.clone() },
+            model: ModelIdentity {
+                provider: spec.model.provider,
+                name: spec.model.name.clone(),
+                host: spec.model.host(),
+            },
             label_column: spec.output.label_column.clone(),
             stretch: Plan::default().extend_to(planned, spec.output.rows_per_part),
         })
@@ -275,7 +282,11 @@ pub(in crate::output) mod tests {
                 labels: vec![label("Urban", "A"), label("Rural", "B")],
                 unsure_code: None,
             },
-            model: ModelIdentity { provider: ProviderKind::Openai, name: "gpt-4o-mini".into() },
+            model: ModelIdentity {
+                provider: ProviderKind::Openai,
+                name: "gpt-4o-mini".into(),
+                host: "api.openai.com".into(),
+            },
             label_column: "label".into(),
             stretch: (rows > 0).then(|| Stretch {
                 range: PositionRange { first: Position(0), rows },

@@ -66,7 +66,9 @@ pub(super) struct Coordinator<'a> {
     /// Since when a batch that is not full has been waiting while nothing could be read.
     idle_since: Option<Moment>,
     last_answer: Option<Moment>,
-    refused_alone: u32,
+    /// Rows that were refused alone while the model has labelled none: perhaps it is the prompt
+    /// that it refuses, and then they are not to blame.
+    suspects: Vec<(Row, Outcome)>,
     last_rejection: Option<String>,
     announced: Option<(WaitFor, Moment)>,
     stopped: Option<Stopped>,
@@ -86,7 +88,7 @@ impl<'a> Coordinator<'a> {
             all_read: false,
             idle_since: None,
             last_answer: None,
-            refused_alone: 0,
+            suspects: Vec::new(),
             last_rejection: None,
             announced: None,
             stopped: None,
@@ -101,6 +103,9 @@ impl<'a> Coordinator<'a> {
             let wake = self.start_calls();
             if self.is_done() {
                 return Ok(self.close());
+            }
+            if self.has_asked_all() {
+                self.settle_suspects();
             }
             let wants_rows = self.wants_rows();
             let is_stopped = self.stopped.is_some();
@@ -126,7 +131,8 @@ impl<'a> Coordinator<'a> {
 
     /// Lets the journal go where it has served; no call is left that could write to it.
     fn close(self) -> (Tally, Option<Stopped>, Writer) {
-        let Coordinator { parts, tally, mut stopped, .. } = self;
+        let Coordinator { parts, mut tally, mut stopped, .. } = self;
+        tally.unwritten = parts.open.new_rows();
         let journal = Arc::into_inner(parts.line.journal);
         let journal =
             journal.map(|journal| journal.into_inner().unwrap_or_else(|it| it.into_inner()));
@@ -142,7 +148,11 @@ impl<'a> Coordinator<'a> {
 
     fn is_done(&self) -> bool {
         let quiet = self.calls.is_empty() && self.parts.writer.pending() == 0;
-        quiet && (self.stopped.is_some() || (self.all_read && !self.has_rows_to_ask()))
+        quiet && (self.stopped.is_some() || (self.has_asked_all() && self.suspects.is_empty()))
+    }
+
+    fn has_asked_all(&self) -> bool {
+        self.all_read && self.calls.is_empty() && !self.has_rows_to_ask()
     }
 
     fn has_rows_to_ask(&self) -> bool {
@@ -213,11 +223,20 @@ impl<'a> Coordinator<'a> {
 
     /// A row of a reopened part whose outcome stands; rows with the same text profit from it.
     fn keep(&mut self, position: Position, outcome: Outcome, text_hash: Option<TextHash>) {
+        self.parts.open.note_kept(position);
         if let (Some(text_hash), Outcome::Labelled(label)) = (text_hash, &outcome) {
             self.parts.dedupe.seed(text_hash, *label);
         }
         if let Some(part) = self.parts.open.settle(position, outcome) {
             self.seal(part);
+        }
+    }
+
+    /// Rows that were refused alone are settled so: the prompt is not what is refused, or there is
+    /// nothing left that could tell.
+    fn settle_suspects(&mut self) {
+        for (row, outcome) in std::mem::take(&mut self.suspects) {
+            self.settle(&row, outcome, Source::Reply);
         }
     }
 

@@ -19,6 +19,8 @@ struct OpenPart {
     last_id: Option<RowId>,
     outcomes: Vec<Option<Outcome>>,
     unsettled: usize,
+    /// Outcomes that an earlier part has already.
+    kept: usize,
 }
 
 /// All open parts.
@@ -37,6 +39,20 @@ impl OpenParts {
     /// How many rows the open parts have, read or not yet read.
     pub(super) fn rows(&self) -> u64 {
         self.parts.values().map(|part| part.range.rows).sum()
+    }
+
+    /// Rows of open parts that have an outcome which stands in no part yet.
+    pub(super) fn new_rows(&self) -> u64 {
+        let new = |part: &OpenPart| part.outcomes.len() - part.unsettled - part.kept;
+        self.parts.values().map(|part| new(part) as u64).sum()
+    }
+
+    /// Notes that the outcome which this row is about to get stands in an earlier part.
+    pub(super) fn note_kept(&mut self, position: Position) {
+        let number = self.locate(position).map(|(number, _)| number);
+        if let Some(part) = number.and_then(|number| self.parts.get_mut(&number)) {
+            part.kept += 1;
+        }
     }
 
     /// Takes the columns of rows that follow each other within one part.
@@ -58,6 +74,7 @@ impl OpenParts {
                 last_id: None,
                 outcomes: vec![None; rows],
                 unsettled: rows,
+                kept: 0,
             }
         });
         part.first_id.get_or_insert(ids.0);

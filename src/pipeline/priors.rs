@@ -13,6 +13,9 @@ use crate::output::journal::{ReplyEnd, ReplyRecord};
 /// What the journal says of rows before this run asks anything.
 #[derive(Debug, Default)]
 pub(super) struct Priors {
+    /// Whether the model has labelled any row of this job. Until then a refused row may be refused
+    /// for the prompt's sake.
+    has_labelled: bool,
     rows: HashMap<Position, Journaled>,
 }
 
@@ -72,11 +75,19 @@ impl Priors {
             known.attempts = known.attempts.saturating_add(1);
             known.is_refused = nothing == Some(Nothing::Refused);
             match answer {
-                Answer::Label(label) => known.answer = Some(Meaning::Label(label)),
+                Answer::Label(label) => {
+                    known.answer = Some(Meaning::Label(label));
+                    self.has_labelled = true;
+                }
                 Answer::Unsure => known.answer = Some(Meaning::Unsure),
                 Answer::Unresolved(reason) => known.reason = reason,
             }
         }
+    }
+
+    /// Takes note that rows of finished parts were labelled.
+    pub(super) fn note_labelled(&mut self, rows: u64) {
+        self.has_labelled |= rows > 0;
     }
 
     /// How many rows the journal answers.
@@ -107,7 +118,7 @@ impl Priors {
             Some(Meaning::Unsure) => {
                 Recalled::Answered(Outcome::Unlabelled { reason: Reason::Unsure, attempts })
             }
-            None if known.is_refused => {
+            None if known.is_refused && self.has_labelled => {
                 Recalled::Answered(Outcome::Unlabelled { reason: Reason::Refused, attempts })
             }
             None if attempts >= max_attempts => {
@@ -208,11 +219,13 @@ mod tests {
     fn a_row_that_was_refused_alone_stays_refused() {
         let rows = [row(0, "a")];
         for (end, reply) in [(ReplyEnd::Refused, ""), (ReplyEnd::Whole, "I can't help with that")] {
+            let mut priors = priors(vec![record(end, reply, &rows)]);
+            assert_eq!(priors.recall(&rows[0], 3), Recalled::Asked(1), "the prompt, perhaps");
+            priors.replay(record(end, reply, &rows), &codebook(), |_| false);
+            priors.note_labelled(1);
             let (reason, attempts) = (Reason::Refused, 1);
-            assert_eq!(
-                priors(vec![record(end, reply, &rows)]).recall(&rows[0], 3),
-                Recalled::Answered(Outcome::Unlabelled { reason, attempts })
-            );
+            let refused = Recalled::Answered(Outcome::Unlabelled { reason, attempts });
+            assert_eq!(priors.recall(&rows[0], 3), refused);
         }
     }
 

@@ -36,6 +36,8 @@ pub struct RunReport {
     pub settled: u64,
     /// Of those, rows that the model was asked about.
     pub asked: u64,
+    /// Rows whose answers wait in the journal until their part is whole.
+    pub unwritten: u64,
     /// How long the run took.
     pub took: Duration,
     /// Repeated ids that were dropped.
@@ -63,6 +65,7 @@ impl RunReport {
             completion_tokens: 0,
             settled: 0,
             asked: 0,
+            unwritten: 0,
             took: Duration::ZERO,
             dropped_duplicates: 0,
             is_success: false,
@@ -85,6 +88,7 @@ impl RunReport {
         self.completion_tokens = tally.completion_tokens;
         self.settled = tally.labelled + tally.unlabelled;
         self.asked = tally.asked;
+        self.unwritten = tally.unwritten;
         self.took = took;
         if let Some(stopped) = stopped {
             self.end = stopped.end();

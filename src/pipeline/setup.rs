@@ -47,6 +47,29 @@ pub(super) fn batch_limits(
     Ok(limits)
 }
 
+/// A row of usual length, tokens with its key: what a warning about the room for rows reckons with.
+const USUAL_ROW: u32 = 20;
+
+/// A warning where so few rows fit into a call that the prompt eats the limit.
+pub(super) fn cramped(job: &JobSpec, limits: &BatchLimits) -> Option<String> {
+    let most = limits.tokens_per_call;
+    let rows = limits.rows_per_call.get();
+    let fitting = (1..=rows)
+        .take_while(|rows| {
+            let tokens = USUAL_ROW.saturating_mul(u32::try_from(*rows).unwrap_or(u32::MAX));
+            limits.call_tokens(*rows, Tokens(tokens)) <= most
+        })
+        .count();
+    let is_held_back = most < job.batch.tokens_per_call;
+    (is_held_back && fitting < rows / 2).then(|| {
+        format!(
+            "a call may take half of limits.tokens_per_minute, {most} tokens; beside the prompt \
+             ({} tokens) about {fitting} rows of {USUAL_ROW} tokens fit, not {rows}",
+            limits.fixed
+        )
+    })
+}
+
 /// What makes this job the one that an output answers.
 ///
 /// # Errors

@@ -23,6 +23,8 @@ pub(super) struct Tally {
     pub(super) labelled: u64,
     /// Rows that ended without a label in this run.
     pub(super) unlabelled: u64,
+    /// Rows with an outcome that stands in the journal and in no part yet.
+    pub(super) unwritten: u64,
     /// Rows that ended by a reply, or were given up on after they were asked.
     pub(super) asked: u64,
     /// Failed calls by kind.

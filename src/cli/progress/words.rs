@@ -65,11 +65,9 @@ pub fn line(event: &Event) -> Option<String> {
         Event::FormChanged { from, to } => {
             format!("answers are asked as `{to}` instead of `{from}` from now on")
         }
-        Event::JournalReplayed { rows, unsettled_calls } => format!(
-            "{} paid answers of an earlier run taken from the journal; {unsettled_calls} calls of \
-             unknown end",
-            grouped(*rows)
-        ),
+        Event::JournalReplayed { rows } => {
+            format!("{} paid answers of an earlier run are taken from its journal", grouped(*rows))
+        }
         Event::Warning { message } => format!("warning: {}", one_line(message)),
         _ => return None,
     })

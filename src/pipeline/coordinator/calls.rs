@@ -152,8 +152,8 @@ impl Coordinator<'_> {
         let failing_for = self.now().since(since);
         if failing_for >= self.job.give_up_after {
             self.stop(Stopped::Provider(format!(
-                "nothing but failures for {} minutes",
-                failing_for.as_secs() / 60
+                "nothing but failures for {} s",
+                failing_for.as_secs()
             )));
         }
     }

@@ -17,7 +17,7 @@ use crate::llm::governor::{Failure, Reservation};
 use crate::llm::provider::ProviderError;
 
 /// Lone rows refused, and none answered: the prompt itself is refused.
-const REFUSED_ALONE: u32 = 5;
+const REFUSED_ALONE: usize = 5;
 
 /// A call that ended without a reply.
 struct FailedCall {
@@ -159,7 +159,7 @@ impl Coordinator<'_> {
         Circumstances {
             max_attempts: self.job.batch.max_attempts,
             last_answer: self.last_answer,
-            is_all_that_is_left: self.all_read && self.calls.is_empty() && !self.has_rows_to_ask(),
+            is_all_that_is_left: self.has_asked_all(),
             now,
         }
     }
@@ -169,7 +169,14 @@ impl Coordinator<'_> {
             self.parts.events.emit(Event::RowsUnresolved { reason, rows });
         }
         for (row, outcome) in verdict.settled {
-            self.settle(&row, outcome, Source::Reply);
+            if verdict.refused_alone && !self.tally.has_labelled() {
+                self.suspects.push((row, outcome));
+            } else {
+                self.settle(&row, outcome, Source::Reply);
+            }
+        }
+        if self.tally.has_labelled() {
+            self.settle_suspects();
         }
         let too_long = self.parts.batcher.push_again(verdict.again);
         self.give_up_too_long(too_long);
@@ -181,15 +188,12 @@ impl Coordinator<'_> {
                 false => self.delayed.push((due, parcel)),
             }
         }
-        if verdict.refused_alone {
-            self.refused_alone += 1;
-            if self.refused_alone >= REFUSED_ALONE && !self.tally.has_labelled() {
-                let why = self.last_rejection.as_deref().unwrap_or("it refused to answer");
-                self.stop(Stopped::Provider(format!(
-                    "{REFUSED_ALONE} rows were refused one by one and none was labelled: the \
-                     prompt or a setting is at fault, not the rows ({why})"
-                )));
-            }
+        if self.suspects.len() >= REFUSED_ALONE {
+            let why = self.last_rejection.as_deref().unwrap_or("it refused to answer");
+            self.stop(Stopped::Provider(format!(
+                "{REFUSED_ALONE} rows were refused one by one and none was labelled: the prompt or \
+                 a setting is at fault, not the rows ({why})"
+            )));
         }
         match verdict.stop {
             Some(StopReason::Rejected(words)) => self.stop(Stopped::Provider(words)),
