@@ -56,6 +56,20 @@ fn a_refused_row_stands_alone_and_its_neighbours_are_labelled() {
 }
 
 #[test]
+fn rows_that_are_refused_again_stop_no_job_that_has_labels() {
+    let scratch = Scratch::new();
+    let server = Simulated::start(&["--refuse-marker", "charge"]);
+    scratch.write("orders.csv", &orders_csv(30));
+    scratch.write("batchclass.toml", &simulated_config(&server));
+    for retry in [&[][..], &["--retry", "refused"][..]] {
+        let args = [&["orders.csv", "out"][..], retry].concat();
+        scratch.batchclass(&args).expect_code(3);
+    }
+    let rows = read_parts(&scratch.path("out"));
+    assert_eq!(rows.iter().filter(|row| row.reason.as_deref() == Some("refused")).count(), 10);
+}
+
+#[test]
 fn a_refused_parameter_is_dropped_and_every_form_labels_the_same_rows() {
     for refused in ["pattern", "response_format", "max_completion_tokens"] {
         let scratch = Scratch::new();

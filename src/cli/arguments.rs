@@ -76,7 +76,7 @@ pub enum Command {
     /// Serve an OpenAI-compatible chat endpoint on this machine, with limits, latency and faults
     ///
     /// Rehearse a job against it before you pay for one: it enforces a rolling minute, takes its
-    /// time and can lose, cut, repeat or garble answers. It prints the lines for batchclass.toml.
+    /// time and can lose, cut, repeat or garble answers. It prints its address, for --base-url.
     Simulate(Box<SimulateArguments>),
 }
 

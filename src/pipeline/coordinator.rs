@@ -76,7 +76,8 @@ pub(super) struct Coordinator<'a> {
 }
 
 impl<'a> Coordinator<'a> {
-    pub(super) fn new(job: &'a JobSpec, parts: Parts) -> Self {
+    /// A coordinator of a job of which `labelled_before` rows have a label already.
+    pub(super) fn new(job: &'a JobSpec, parts: Parts, labelled_before: u64) -> Self {
         Coordinator {
             job,
             parts,
@@ -92,7 +93,7 @@ impl<'a> Coordinator<'a> {
             last_rejection: None,
             announced: None,
             stopped: None,
-            tally: Tally::default(),
+            tally: Tally::of_job(labelled_before),
         }
     }
 

@@ -33,10 +33,16 @@ pub(super) struct Tally {
     spent: Spent,
     /// Settled since the last report.
     news: BTreeMap<Source, (u64, u64)>,
+    /// Over all runs: rows that the model has labelled.
     answers_with_label: u64,
 }
 
 impl Tally {
+    /// A tally that begins where earlier runs have labelled this many rows.
+    pub(super) fn of_job(labelled_before: u64) -> Tally {
+        Tally { answers_with_label: labelled_before, ..Tally::default() }
+    }
+
     pub(super) fn call_started(&mut self) {
         self.calls += 1;
         self.spent.calls += 1;
@@ -68,7 +74,7 @@ impl Tally {
         }
     }
 
-    /// Whether the model has labelled any row in this run.
+    /// Whether the model has labelled any row of this job.
     pub(super) fn has_labelled(&self) -> bool {
         self.answers_with_label > 0
     }
