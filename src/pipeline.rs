@@ -173,12 +173,11 @@ fn announce(
         events.emit(Event::Warning { message: message.clone() });
     }
     let report = RunReport::of_parts(output.plan(), output.records().values());
-    let asked_again: u64 = work.reopened().map(|(_, rows)| rows).sum();
     events.emit(Event::RunStarted {
         run: run.to_owned(),
         rows: report.rows,
-        rows_done: report.labelled + report.unlabelled_rows() - asked_again,
-        unlabelled: report.unlabelled_rows() - asked_again,
+        rows_done: report.labelled + report.unlabelled_rows(),
+        unlabelled: report.unlabelled_rows(),
         provider: setup::provider_name(job).to_owned(),
         model: job.model.name.clone(),
         host: setup::host(job),

@@ -31,7 +31,7 @@ fn each_row_of_the_fixture_is_labelled_once_in_parquet_and_csv_alike() {
     assert!(rows.is_sorted_by_key(|row| row.id));
     assert!(rows.iter().all(|row| row.label.is_some() && row.reason.is_none()));
     assert_eq!(rows, read_parts(&scratch.path("from-csv")));
-    assert!(summary.contains("accuracy"), "{summary}");
+    assert!(summary.contains("accuracy    77.6 %"), "{summary}");
     assert!(scratch.path("from-parquet/_SUCCESS").exists());
 }
 

@@ -80,9 +80,11 @@ fn accuracy(job: &JobSpec, report: &RunReport) -> Option<Accuracy> {
     let parts = report.part_numbers.iter();
     let files: Vec<_> = parts.map(|part| folder.join(part.file_name())).collect();
     match crate::summary::of_parts(&files, &job.output.label_column, Some(gold)) {
-        Ok(summary) => summary
-            .agreement
-            .map(|known| Accuracy { right: known.correct, compared: known.compared }),
+        Ok(summary) => summary.agreement.map(|known| Accuracy {
+            right: known.correct,
+            compared: known.compared,
+            interval: known.interval().map(|interval| (interval.low, interval.high)),
+        }),
         Err(error) => {
             let words = super::console::chain(&error);
             super::console::message(&format!("the accuracy is not known: {words}"));

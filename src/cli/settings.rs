@@ -32,7 +32,7 @@ section! {
         /// The column with the rows' id: unique, never null
         ///
         /// "@row" takes the row's number in the input instead. Answers are tied to ids, so choose
-        /// one that stays with its row when the input grows. Example: --id customer_id
+        /// one that stays with its row. Example: --id customer_id
         #[arg(env = "BATCHCLASS_ID", value_name = "COLUMN")]
         id: String,
 

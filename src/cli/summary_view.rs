@@ -25,12 +25,14 @@ pub struct Summary {
 }
 
 /// How labels compare with known answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Accuracy {
     /// Rows whose label is the known answer.
     pub right: u64,
     /// Rows that have both.
     pub compared: u64,
+    /// Where the share lies with a confidence of 95 %, from 0 to 1.
+    pub interval: Option<(f64, f64)>,
 }
 
 impl Summary {
@@ -65,10 +67,8 @@ pub fn summary(summary: &Summary) -> String {
     if run.dropped_duplicates > 0 {
         fact("dropped", format!("{} rows with a repeated id", grouped(run.dropped_duplicates)));
     }
-    if let Some(Accuracy { right, compared }) = summary.accuracy.filter(|known| known.compared > 0)
-    {
-        let share = percent(right as f64 / compared as f64);
-        fact("accuracy", format!("{share} ({} of {} known)", grouped(right), grouped(compared)));
+    if let Some(known) = summary.accuracy.filter(|known| known.compared > 0) {
+        fact("accuracy", accuracy(&known));
     }
     if run.calls > 0 {
         fact("calls", grouped(run.calls));
@@ -82,6 +82,16 @@ pub fn summary(summary: &Summary) -> String {
     if let Some(advice) = advice(run, summary.max_unlabelled) {
         let _ = write!(text, "\n{advice}");
     }
+    text
+}
+
+fn accuracy(known: &Accuracy) -> String {
+    let Accuracy { right, compared, interval } = *known;
+    let mut text = percent(right as f64 / compared as f64);
+    if let Some((low, high)) = interval {
+        let _ = write!(text, " (95 % between {} and {})", percent(low), percent(high));
+    }
+    let _ = write!(text, ", {} of {} known", grouped(right), grouped(compared));
     text
 }
 
@@ -194,7 +204,11 @@ mod tests {
                 dropped_duplicates: 0,
                 is_success: true,
             },
-            accuracy: Some(Accuracy { right: 962, compared: 1_000 }),
+            accuracy: Some(Accuracy {
+                right: 962,
+                compared: 1_000,
+                interval: Some((0.948, 0.972)),
+            }),
             price_usd: Some(13.59),
             output: "out".into(),
             max_unlabelled: 0,
@@ -207,7 +221,7 @@ mod tests {
         done: every row has a label
           rows        2,000,000
           labelled    2,000,000
-          accuracy    96.2 % (962 of 1,000 known)
+          accuracy    96.2 % (95 % between 94.8 % and 97.2 %), 962 of 1,000 known
           calls       40,000
           tokens      72,150,000 (66,000,000 in, 6,150,000 out), 37.0 a row
           price       $13.59
@@ -227,7 +241,7 @@ mod tests {
           rows        2,000,000
           labelled    1,999,985
           unlabelled  15 (missing 3, refused 12)
-          accuracy    96.2 % (962 of 1,000 known)
+          accuracy    96.2 % (95 % between 94.8 % and 97.2 %), 962 of 1,000 known
           calls       40,000
           tokens      72,150,000 (66,000,000 in, 6,150,000 out), 37.0 a row
           price       $13.59
