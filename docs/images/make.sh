@@ -41,5 +41,5 @@ done
 } >"$scratch/run.html"
 chromium --headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking \
     --disable-component-update --disable-sync --user-data-dir="$scratch/chromium" --hide-scrollbars \
-    --window-size=980,430 --screenshot="$picture" "file://$scratch/run.html" >/dev/null 2>&1
+    --window-size=980,325 --screenshot="$picture" "file://$scratch/run.html" >/dev/null 2>&1
 echo "$picture"
