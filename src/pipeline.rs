@@ -13,37 +13,28 @@ mod reader;
 mod report;
 mod settlement;
 mod setup;
+mod stage;
 mod tally;
 mod work;
 mod writer;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use self::call::Line;
-use self::coordinator::{Coordinator, Parts};
+use self::coordinator::Coordinator;
 use self::error::Stopped;
 pub use self::error::{FailureKind, RunError};
-use self::open_part::OpenParts;
 pub use self::preview::{PREVIEW_ROWS, Preview, PreviewRow, preview};
-use self::priors::Priors;
-use self::reader::Reader;
 pub use self::report::RunReport;
 use self::setup::rows_wanted;
+use self::stage::Staged;
 use self::tally::Tally;
 use self::work::Work;
-use self::writer::Writer;
-use crate::domain::{Clock, Codebook, Event, EventSink, JobSpec};
+use crate::domain::{Clock, Event, EventSink, JobSpec};
 use crate::input::OrderedInput;
-use crate::llm::asker::Asker;
-use crate::llm::batcher::{BatchLimits, Batcher};
-use crate::llm::dedupe::Dedupe;
-use crate::llm::governor::Governor;
-use crate::llm::keys::KeyStream;
-use crate::llm::prompt::Prompt;
+use crate::llm::batcher::BatchLimits;
 use crate::llm::provider::Provider;
-use crate::output::journal::{self, Journal, JournalSpec};
 use crate::output::{Found, Job, OpenOutput, OutputError, OutputFolder, PartSchema, WriterSpec};
 
 /// What a run is handed beside its job.
@@ -90,14 +81,14 @@ pub async fn run(job: &JobSpec, context: RunContext) -> Result<RunReport, RunErr
     let mut output = folder.begin(WriterSpec {
         job: identity,
         schema,
-        codebook: Arc::clone(staged.prompt.codebook()),
+        codebook: Arc::clone(staged.codebook()),
         id_column: setup::id_column(job).to_owned(),
         provenance: setup::provenance(job, &run),
         started: context.clock.wall(),
     })?;
     output.extend_plan(rows_wanted(job, &input), job.output.rows_per_part)?;
     let work = Work::find(job, output.plan(), output.records());
-    announce(job, &run, &output, &work, staged.batcher.limits(), &*context.events);
+    announce(job, &run, &output, &work, staged.limits(), &*context.events);
 
     let mut end = (Tally::default(), None);
     let (clock, events) = (Arc::clone(&context.clock), Arc::clone(&context.events));
@@ -191,106 +182,4 @@ fn announce(
     for (part, rows) in work.reopened() {
         events.emit(Event::PartReopened { part, rows });
     }
-}
-
-/// What a run asks with, checked before the output is touched.
-struct Staged {
-    prompt: Arc<Prompt>,
-    asker: Arc<Asker>,
-    governor: Governor,
-    batcher: Batcher,
-}
-
-impl Staged {
-    fn set(
-        job: &JobSpec,
-        context: &RunContext,
-        folder: &OutputFolder,
-        secret: [u8; 32],
-        run: &str,
-    ) -> Result<Staged, RunError> {
-        let prompt = setup::prompt(job);
-        let keys = KeyStream::new(secret, run);
-        let provider = Arc::clone(&context.provider);
-        let asker = Arc::new(Asker::new(Arc::clone(&prompt), keys, provider, &job.model));
-        let governor = setup::governor(job, &folder.journal_folder(), &*context.clock)?;
-        let limits = setup::batch_limits(job, &asker, governor.largest_call())?;
-        Ok(Staged { prompt, asker, governor, batcher: Batcher::new(limits) })
-    }
-
-    /// Starts the threads and lays everything out for the coordinator.
-    fn assemble(
-        self,
-        job: &JobSpec,
-        input: &OrderedInput,
-        output: OpenOutput,
-        work: Work,
-        run: &str,
-        context: RunContext,
-    ) -> Result<Parts, RunError> {
-        let Staged { prompt, asker, governor, batcher } = self;
-        let (plan, codebook) = (output.plan().clone(), Arc::clone(prompt.codebook()));
-        let (priors, journal) = open_journal(&output, &work, run, &codebook, &context)?;
-        let mut dedupe = Dedupe::new(job.batch.dedupe_texts);
-        for (text_hash, label) in priors.labels() {
-            dedupe.seed(text_hash, label);
-        }
-        let reader = Reader {
-            input: input.read(work.ranges())?,
-            prompt,
-            longest: job.batch.tokens_per_call,
-            work: Arc::new(work),
-            parts: output.reader().clone(),
-        };
-        let clock = Arc::clone(&context.clock);
-        Ok(Parts {
-            line: Line { asker, journal, codebook, clock: Arc::clone(&clock) },
-            events: context.events,
-            governor,
-            batcher,
-            dedupe,
-            open: OpenParts::new(plan),
-            priors,
-            chunks: reader.start().map_err(RunError::Thread)?,
-            writer: Writer::start(output, clock).map_err(RunError::Thread)?,
-            stop: context.stop,
-        })
-    }
-}
-
-/// Replays what earlier runs paid for and opens the journal for this one.
-fn open_journal(
-    output: &OpenOutput,
-    work: &Work,
-    run: &str,
-    codebook: &Codebook,
-    context: &RunContext,
-) -> Result<(Priors, Arc<Mutex<Journal>>), RunError> {
-    let folder = output.folder().journal_folder();
-    let (job, plan, records) = (output.fingerprint(), output.plan(), output.records());
-    let mut priors = Priors::default();
-    let replay = journal::replay(&folder, job, plan, |reply| {
-        let at = reply.at;
-        priors.replay(reply, codebook, |position| {
-            let part = plan.part_of(position).and_then(|part| records.get(&part));
-            part.is_some_and(|record| record.written >= at)
-        });
-    });
-    let replay = replay.map_err(OutputError::from)?;
-    priors.note_labelled(RunReport::of_parts(plan, records.values()).labelled);
-    let spec = JournalSpec {
-        folder,
-        job,
-        run: run.to_owned(),
-        started: context.clock.wall(),
-        plan: plan.clone(),
-        sync_within: journal::SYNC_WITHIN,
-        segment_bytes: journal::SEGMENT_BYTES,
-    };
-    let opened = Journal::open(spec, &replay, |part| work.has(part)).map_err(OutputError::from)?;
-    if priors.answered_rows() > 0 {
-        let rows = priors.answered_rows();
-        context.events.emit(Event::JournalReplayed { rows });
-    }
-    Ok((priors, Arc::new(Mutex::new(opened))))
 }

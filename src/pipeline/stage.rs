@@ -1,0 +1,143 @@
+//! What a run works with: set out before the output is touched, assembled once it is claimed.
+
+use std::sync::{Arc, Mutex};
+
+use super::call::Line;
+use super::coordinator::Parts;
+use super::error::RunError;
+use super::open_part::OpenParts;
+use super::priors::Priors;
+use super::reader::Reader;
+use super::report::RunReport;
+use super::work::Work;
+use super::writer::Writer;
+use super::{RunContext, setup};
+use crate::domain::{Codebook, Event, JobSpec};
+use crate::input::OrderedInput;
+use crate::llm::asker::Asker;
+use crate::llm::batcher::{BatchLimits, Batcher};
+use crate::llm::dedupe::Dedupe;
+use crate::llm::governor::Governor;
+use crate::llm::keys::KeyStream;
+use crate::llm::prompt::Prompt;
+use crate::output::journal::{self, Journal, JournalSpec};
+use crate::output::{OpenOutput, OutputError, OutputFolder};
+
+/// What a run asks with, checked before the output is touched.
+pub(super) struct Staged {
+    prompt: Arc<Prompt>,
+    asker: Arc<Asker>,
+    governor: Governor,
+    batcher: Batcher,
+}
+
+impl Staged {
+    /// Sets out what calls are made with.
+    ///
+    /// # Errors
+    /// If not even one row fits into a call, or the record of charges can't be read.
+    pub(super) fn set(
+        job: &JobSpec,
+        context: &RunContext,
+        folder: &OutputFolder,
+        secret: [u8; 32],
+        run: &str,
+    ) -> Result<Staged, RunError> {
+        let prompt = setup::prompt(job);
+        let keys = KeyStream::new(secret, run);
+        let provider = Arc::clone(&context.provider);
+        let asker = Arc::new(Asker::new(Arc::clone(&prompt), keys, provider, &job.model));
+        let governor = setup::governor(job, &folder.journal_folder(), &*context.clock)?;
+        let limits = setup::batch_limits(job, &asker, governor.largest_call())?;
+        Ok(Staged { prompt, asker, governor, batcher: Batcher::new(limits) })
+    }
+
+    /// The job's labels.
+    pub(super) fn codebook(&self) -> &Arc<Codebook> {
+        self.prompt.codebook()
+    }
+
+    /// How large a call may be.
+    pub(super) fn limits(&self) -> &BatchLimits {
+        self.batcher.limits()
+    }
+
+    /// Starts the threads and lays everything out for the coordinator.
+    ///
+    /// # Errors
+    /// If the input or the journal can't be read, or the system has no thread left.
+    pub(super) fn assemble(
+        self,
+        job: &JobSpec,
+        input: &OrderedInput,
+        output: OpenOutput,
+        work: Work,
+        run: &str,
+        context: RunContext,
+    ) -> Result<Parts, RunError> {
+        let Staged { prompt, asker, governor, batcher } = self;
+        let (plan, codebook) = (output.plan().clone(), Arc::clone(prompt.codebook()));
+        let (priors, journal) = open_journal(&output, &work, run, &codebook, &context)?;
+        let mut dedupe = Dedupe::new(job.batch.dedupe_texts);
+        for (text_hash, label) in priors.labels() {
+            dedupe.seed(text_hash, label);
+        }
+        let reader = Reader {
+            input: input.read(work.ranges())?,
+            prompt,
+            longest: job.batch.tokens_per_call,
+            work: Arc::new(work),
+            parts: output.reader().clone(),
+        };
+        let clock = Arc::clone(&context.clock);
+        Ok(Parts {
+            line: Line { asker, journal, codebook, clock: Arc::clone(&clock) },
+            events: context.events,
+            governor,
+            batcher,
+            dedupe,
+            open: OpenParts::new(plan),
+            priors,
+            chunks: reader.start().map_err(RunError::Thread)?,
+            writer: Writer::start(output, clock).map_err(RunError::Thread)?,
+            stop: context.stop,
+        })
+    }
+}
+
+/// Replays what earlier runs paid for and opens the journal for this one.
+fn open_journal(
+    output: &OpenOutput,
+    work: &Work,
+    run: &str,
+    codebook: &Codebook,
+    context: &RunContext,
+) -> Result<(Priors, Arc<Mutex<Journal>>), RunError> {
+    let folder = output.folder().journal_folder();
+    let (job, plan, records) = (output.fingerprint(), output.plan(), output.records());
+    let mut priors = Priors::default();
+    let replay = journal::replay(&folder, job, plan, |reply| {
+        let at = reply.at;
+        priors.replay(reply, codebook, |position| {
+            let part = plan.part_of(position).and_then(|part| records.get(&part));
+            part.is_some_and(|record| record.written >= at)
+        });
+    });
+    let replay = replay.map_err(OutputError::from)?;
+    priors.note_labelled(RunReport::of_parts(plan, records.values()).labelled);
+    let spec = JournalSpec {
+        folder,
+        job,
+        run: run.to_owned(),
+        started: context.clock.wall(),
+        plan: plan.clone(),
+        sync_within: journal::SYNC_WITHIN,
+        segment_bytes: journal::SEGMENT_BYTES,
+    };
+    let opened = Journal::open(spec, &replay, |part| work.has(part)).map_err(OutputError::from)?;
+    if priors.answered_rows() > 0 {
+        let rows = priors.answered_rows();
+        context.events.emit(Event::JournalReplayed { rows });
+    }
+    Ok((priors, Arc::new(Mutex::new(opened))))
+}
