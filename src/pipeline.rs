@@ -14,6 +14,7 @@ mod report;
 mod settlement;
 mod setup;
 mod stage;
+mod suspects;
 mod tally;
 mod work;
 mod writer;
@@ -94,10 +95,8 @@ pub async fn run(job: &JobSpec, context: RunContext) -> Result<RunReport, RunErr
     let (clock, events) = (Arc::clone(&context.clock), Arc::clone(&context.events));
     if !work.is_empty() {
         output.start_work()?;
-        let labelled_before =
-            RunReport::of_parts(output.plan(), output.records().values()).labelled;
         let parts = staged.assemble(job, &input, output, work, &run, context)?;
-        let (tally, stopped, writer) = Coordinator::new(job, parts, labelled_before).run().await?;
+        let (tally, stopped, writer) = Coordinator::new(job, parts).run().await?;
         end = (tally, stopped);
         let ended = writer.finish();
         output = ended.ok_or_else(|| RunError::Internal("the writer broke off".into()))?;

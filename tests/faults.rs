@@ -123,7 +123,11 @@ fn a_model_that_refuses_everything_stops_the_run_and_no_row_is_blamed() {
     scratch.write("batchclass.toml", &simulated_config(&refusing));
     let args = ["orders.csv", "out", "--rows-per-part", "4"];
     let stopped = scratch.batchclass(&args).expect_code(4);
-    assert!(stopped.stderr.contains("the prompt or a setting is at fault"), "{}", stopped.stderr);
+    assert!(
+        stopped.stderr.contains("the prompt, a setting or the model is at fault"),
+        "{}",
+        stopped.stderr
+    );
     assert!(refusing.count("requests") < 60, "{}", refusing.count("requests"));
 
     let healthy = Simulated::start(&[]);

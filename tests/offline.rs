@@ -194,3 +194,21 @@ fn everything_below(folder: &Path) -> BTreeMap<PathBuf, (u64, SystemTime)> {
     }
     files
 }
+
+#[test]
+fn a_label_that_the_input_brought_is_no_answer_for_rows_with_the_same_text() {
+    let scratch = Scratch::new();
+    let refusing = Simulated::start(&["--refuse-marker", "login"]);
+    let rows = "id,text,known\n1,unlock the login,payment\n2,unlock the login,\n3,where is it,\n";
+    scratch.write("orders.csv", rows);
+    scratch.write("batchclass.toml", &simulated_config(&refusing));
+    let args = ["orders.csv", "out", "--existing-label", "known"];
+    scratch.batchclass(&args).expect_code(3);
+    let healthy = Simulated::start(&[]);
+    let base_url = healthy.base_url();
+    let again = [&args[..], &["--retry", "refused", "--base-url", &base_url]].concat();
+    scratch.batchclass(&again).expect_code(0);
+    let labels: Vec<_> =
+        read_parts(&scratch.path("out")).into_iter().filter_map(|row| row.label).collect();
+    assert_eq!(labels[..2], ["payment", "login"]);
+}

@@ -61,6 +61,22 @@ fn a_rejected_key_stops_at_the_first_call_and_is_never_shown() {
 }
 
 #[test]
+fn a_setting_that_the_provider_rejects_stops_even_a_small_job_and_blames_no_row() {
+    let scratch = Scratch::new();
+    let url = answering("400 Bad Request", r#"{"error":{"message":"Invalid model name"}}"#);
+    scratch.write("orders.csv", &orders_csv(3));
+    scratch.write("batchclass.toml", &model(&url));
+    for _ in 0..4 {
+        let mut command = scratch.command(&["orders.csv", "out"]);
+        let output = command.env("SHOP_KEY", KEY).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(4), "{stderr}");
+        assert!(stderr.contains("Invalid model name"), "{stderr}");
+    }
+    assert!(crate::support::part_files(&scratch.path("out")).is_empty());
+}
+
+#[test]
 fn an_empty_account_stops_with_its_own_exit_code() {
     let scratch = Scratch::new();
     let url = answering(

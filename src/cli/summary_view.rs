@@ -168,7 +168,8 @@ fn advice(report: &RunReport, max_unlabelled: u64) -> Option<String> {
             format!("to ask those rows again: --retry {names}")
         }
         None if Reason::ALL.iter().any(|reason| reason.is_asked_again() && is_there(reason)) => {
-            "those rows were asked as often as --max-attempts allows; a higher number asks them again"
+            "run the same command to ask those rows again; rows that were asked --max-attempts times \
+             need a higher number"
                 .into()
         }
         None => "--max-unlabelled says how many unlabelled rows still count as a success".into(),

@@ -20,6 +20,7 @@ use super::open_part::OpenParts;
 use super::priors::{Priors, Recalled};
 use super::reader::{ReadChunk, ReadRow};
 use super::settlement::Parcel;
+use super::suspects::{Finding, Suspects};
 use super::tally::Tally;
 use super::writer::Writer;
 use crate::domain::event::{Source, WaitFor};
@@ -39,6 +40,8 @@ const PARTS_TO_WRITE: usize = 4;
 
 /// What a run is made of.
 pub(super) struct Parts {
+    /// Rows of the job that have a label already, in parts or in the journal.
+    pub(super) labelled_before: u64,
     pub(super) line: Line,
     pub(super) events: Arc<dyn EventSink>,
     pub(super) governor: Governor,
@@ -66,9 +69,7 @@ pub(super) struct Coordinator<'a> {
     /// Since when a batch that is not full has been waiting while nothing could be read.
     idle_since: Option<Moment>,
     last_answer: Option<Moment>,
-    /// Rows that were refused alone while the model has labelled none: perhaps it is the prompt
-    /// that it refuses, and then they are not to blame.
-    suspects: Vec<(Row, Outcome)>,
+    suspects: Suspects,
     last_rejection: Option<String>,
     announced: Option<(WaitFor, Moment)>,
     stopped: Option<Stopped>,
@@ -76,8 +77,8 @@ pub(super) struct Coordinator<'a> {
 }
 
 impl<'a> Coordinator<'a> {
-    /// A coordinator of a job of which `labelled_before` rows have a label already.
-    pub(super) fn new(job: &'a JobSpec, parts: Parts, labelled_before: u64) -> Self {
+    pub(super) fn new(job: &'a JobSpec, parts: Parts) -> Self {
+        let tally = Tally::of_job(parts.labelled_before);
         Coordinator {
             job,
             parts,
@@ -89,11 +90,11 @@ impl<'a> Coordinator<'a> {
             all_read: false,
             idle_since: None,
             last_answer: None,
-            suspects: Vec::new(),
+            suspects: Suspects::default(),
             last_rejection: None,
             announced: None,
             stopped: None,
-            tally: Tally::of_job(labelled_before),
+            tally,
         }
     }
 
@@ -105,8 +106,12 @@ impl<'a> Coordinator<'a> {
             if self.is_done() {
                 return Ok(self.close());
             }
-            if self.has_asked_all() {
-                self.settle_suspects();
+            if self.stopped.is_none() && self.is_at_a_standstill() {
+                let found = self.suspects.finding_at_a_standstill(self.tally.has_labelled());
+                if found != Finding::Open {
+                    self.act_on(found);
+                    continue;
+                }
             }
             let wants_rows = self.wants_rows();
             let is_stopped = self.stopped.is_some();
@@ -125,6 +130,7 @@ impl<'a> Coordinator<'a> {
                     None => self.all_read = true,
                 },
                 () = tokio::time::sleep(nap), if wake.is_some() => {}
+                else => return Err(RunError::Internal("the run has nothing to wait for".into())),
             }
             self.tally.report(&*self.parts.events);
         }
@@ -154,6 +160,11 @@ impl<'a> Coordinator<'a> {
 
     fn has_asked_all(&self) -> bool {
         self.all_read && self.calls.is_empty() && !self.has_rows_to_ask()
+    }
+
+    /// Whether nothing can go on: no call, no row to ask and none to be read.
+    fn is_at_a_standstill(&self) -> bool {
+        self.calls.is_empty() && !self.has_rows_to_ask() && !self.wants_rows()
     }
 
     fn has_rows_to_ask(&self) -> bool {
@@ -233,11 +244,15 @@ impl<'a> Coordinator<'a> {
         }
     }
 
-    /// Rows that were refused alone are settled so: the prompt is not what is refused, or there is
-    /// nothing left that could tell.
-    fn settle_suspects(&mut self) {
-        for (row, outcome) in std::mem::take(&mut self.suspects) {
-            self.settle(&row, outcome, Source::Reply);
+    fn act_on(&mut self, found: Finding) {
+        match found {
+            Finding::Open => {}
+            Finding::NotTheirs => self.blame_the_prompt(),
+            Finding::TheirOwn => {
+                for (row, outcome) in self.suspects.take() {
+                    self.settle(&row, outcome, Source::Reply);
+                }
+            }
         }
     }
 

@@ -112,13 +112,17 @@ impl Priors {
         let Some(known) = known.filter(|known| known.text_hash == row.text_hash) else {
             return Recalled::Asked(row.attempts);
         };
+        if known.is_refused && known.answer.is_none() && !self.has_labelled {
+            // Nobody knows yet whether it was the row.
+            return Recalled::Asked(row.attempts);
+        }
         let attempts = row.attempts.saturating_add(known.attempts);
         match known.answer {
             Some(Meaning::Label(label)) => Recalled::Answered(Outcome::Labelled(label)),
             Some(Meaning::Unsure) => {
                 Recalled::Answered(Outcome::Unlabelled { reason: Reason::Unsure, attempts })
             }
-            None if known.is_refused && self.has_labelled => {
+            None if known.is_refused => {
                 Recalled::Answered(Outcome::Unlabelled { reason: Reason::Refused, attempts })
             }
             None if attempts >= max_attempts => {
@@ -220,7 +224,7 @@ mod tests {
         let rows = [row(0, "a")];
         for (end, reply) in [(ReplyEnd::Refused, ""), (ReplyEnd::Whole, "I can't help with that")] {
             let mut priors = priors(vec![record(end, reply, &rows)]);
-            assert_eq!(priors.recall(&rows[0], 3), Recalled::Asked(1), "the prompt, perhaps");
+            assert_eq!(priors.recall(&rows[0], 3), Recalled::Asked(0), "the prompt, perhaps");
             priors.replay(record(end, reply, &rows), &codebook(), |_| false);
             priors.note_labelled(1);
             let (reason, attempts) = (Reason::Refused, 1);
@@ -232,8 +236,13 @@ mod tests {
     #[test]
     fn a_refusal_of_many_rows_costs_none_of_them_an_attempt() {
         let rows = [row(0, "a"), row(1, "b")];
-        for end in [ReplyEnd::Refused, ReplyEnd::Whole, ReplyEnd::Cut] {
-            let mut priors = priors(vec![record(end, "I can't", &rows)]);
+        for (end, reply) in [
+            (ReplyEnd::Refused, ""),
+            (ReplyEnd::Whole, "I can't"),
+            (ReplyEnd::Whole, "{\"r\":[]}"),
+            (ReplyEnd::Cut, "{\"r\":["),
+        ] {
+            let mut priors = priors(vec![record(end, reply, &rows)]);
             assert_eq!(priors.recall(&rows[0], 3), Recalled::Asked(0), "{end:?}");
         }
     }

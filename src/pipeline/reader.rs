@@ -133,7 +133,8 @@ impl Reader {
                     settled => settled,
                 }
             }
-            Outcome::Labelled(_) => {
+            // A label that the input brought says nothing of other rows with the same text.
+            Outcome::Labelled(_) if row.existing_label.is_none() => {
                 let text_hash = row.text.as_deref().map(TextHash::of);
                 ReadRow::Kept { outcome: outcome.clone(), text_hash }
             }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::domain::{Attempts, Moment, Outcome, Reason, Row};
+use crate::domain::{Moment, Outcome, Reason, Row};
 use crate::llm::batcher::halve;
 use crate::llm::provider::{Finish, ProviderError};
 use crate::llm::reply_matcher::{Answer, MatchedReply};
@@ -56,7 +56,7 @@ pub(super) struct Verdict {
     pub(super) unresolved: Vec<(Reason, u64)>,
     /// Whether the room for a reply was too small.
     pub(super) room: Room,
-    /// A single row was refused or rejected and nothing else was in the request.
+    /// A single row was refused, rejected or left without an end, and was alone in its request.
     pub(super) refused_alone: bool,
     /// The run ends.
     pub(super) stop: Option<StopReason>,
@@ -114,7 +114,11 @@ pub(super) fn judge_reply(
             return verdict;
         }
         Some(Nothing::Refused) => return refuse(parcel, Reason::Refused),
-        None => {}
+        Some(Nothing::Empty) if parcel.rows.len() > 1 => {
+            verdict.parcels = parcel.halves();
+            return verdict;
+        }
+        Some(Nothing::Empty) | None => {}
     }
 
     let mut left = Vec::new();
@@ -151,13 +155,16 @@ pub(super) fn judge_reply(
     verdict
 }
 
-/// Why a reply holds nothing for any row; such a reply halves its rows and costs none an attempt.
+/// Why a reply holds nothing for any row. Such a reply halves its rows and costs none an attempt,
+/// since a single one of them may be to blame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Nothing {
     /// It was cut before its first answer.
     Cut,
     /// It refused, by a filter or in prose.
     Refused,
+    /// It is whole and says nothing: empty, or a form without an answer in it.
+    Empty,
 }
 
 /// Whether a reply holds nothing for any row, and why.
@@ -172,9 +179,10 @@ pub(super) fn nothing_answered(
     }
     match finish {
         Finish::Length => Some(Nothing::Cut),
-        Finish::Refused if matched.members == 0 => Some(Nothing::Refused),
-        Finish::Stop if matched.members == 0 && is_prose => Some(Nothing::Refused),
-        Finish::Refused | Finish::Stop => None,
+        Finish::Refused | Finish::Stop if matched.members > 0 => None,
+        Finish::Refused => Some(Nothing::Refused),
+        Finish::Stop if is_prose => Some(Nothing::Refused),
+        Finish::Stop => Some(Nothing::Empty),
     }
 }
 
@@ -251,20 +259,15 @@ fn refuse(parcel: Parcel, reason: Reason) -> Verdict {
     verdict
 }
 
-/// What is left to do when the room for a reply could not be raised: smaller calls, and an end to
-/// them, since each of these replies is as long as it can be.
-pub(super) fn split_cut(parcels: Vec<Parcel>, max_attempts: Attempts) -> Verdict {
+/// What is left to do when the room for a reply could not be raised: smaller calls, and an end for
+/// a row whose reply fills all the room there is.
+pub(super) fn split_cut(parcels: Vec<Parcel>) -> Verdict {
     let mut verdict = Verdict::default();
-    for mut parcel in parcels {
-        for row in &mut parcel.rows {
-            row.attempts = row.attempts.saturating_add(1);
-        }
-        let is_spent = |row: &Row| row.attempts >= max_attempts;
-        for row in parcel.rows.extract_if(.., |row| is_spent(row)) {
-            let (reason, attempts) = (Reason::Missing, row.attempts);
-            verdict.settled.push((row, Outcome::Unlabelled { reason, attempts }));
-        }
-        verdict.parcels.extend(parcel.halves());
+    for parcel in parcels {
+        let split = refuse(parcel, Reason::Missing);
+        verdict.parcels.extend(split.parcels);
+        verdict.settled.extend(split.settled);
+        verdict.refused_alone |= split.refused_alone;
     }
     verdict
 }
@@ -357,12 +360,22 @@ mod tests {
     }
 
     #[test]
-    fn prose_without_an_answer_counts_as_a_refusal_but_an_empty_reply_does_not() {
-        let nothing = vec![Answer::Unresolved(Reason::Missing); 2];
-        assert_eq!(judge(2, Finish::Stop, nothing.clone()).parcels.len(), 2);
-        let empty =
-            judge_reply(Parcel::of(rows(2)), Finish::Stop, false, false, &reply(nothing), NOW);
-        assert_eq!(positions(&empty.again), [0, 1]);
+    fn a_reply_without_an_answer_is_halved_and_ends_a_lone_row_by_what_it_says() {
+        for prose in [true, false] {
+            let judge = |count| {
+                let matched = reply(vec![Answer::Unresolved(Reason::Missing); count as usize]);
+                let parcel = Parcel::of(rows(count));
+                judge_reply(parcel, Finish::Stop, false, prose, &matched, NOW)
+            };
+            let halved = judge(2);
+            assert_eq!(halved.parcels.len(), 2);
+            assert!(halved.parcels.iter().all(|parcel| parcel.rows[0].attempts == 0));
+            let lone = judge(1);
+            match prose {
+                true => assert!(lone.refused_alone),
+                false => assert_eq!(lone.again[0].attempts, 1),
+            }
+        }
     }
 
     #[test]
@@ -380,10 +393,14 @@ mod tests {
         let verdict = judge(4, Finish::Length, vec![Answer::Unresolved(Reason::Missing); 4]);
         assert_eq!(verdict.room, Room::RaiseOrSplit);
         assert_eq!(verdict.parcels, [Parcel::of(rows(4))]);
-        let split = split_cut(verdict.parcels, 2);
-        assert_eq!(split.parcels.len(), 2);
-        let spent = split_cut(split.parcels, 2);
-        assert_eq!((spent.parcels.len(), spent.settled.len()), (0, 4));
+        let split = split_cut(verdict.parcels);
+        assert!(split.settled.is_empty());
+        let sizes: Vec<usize> = split.parcels.iter().map(|parcel| parcel.rows.len()).collect();
+        assert_eq!(sizes, [2, 2]);
+        let alone = split_cut(vec![Parcel::of(rows(1))]);
+        let outcome = Outcome::Unlabelled { reason: Reason::Missing, attempts: 1 };
+        assert_eq!(alone.settled[0].1, outcome);
+        assert!(alone.refused_alone);
     }
 
     #[test]

@@ -90,7 +90,9 @@ impl Staged {
             parts: output.reader().clone(),
         };
         let clock = Arc::clone(&context.clock);
+        let stands = RunReport::of_parts(&plan, output.records().values());
         Ok(Parts {
+            labelled_before: stands.labelled + priors.labels().count() as u64,
             line: Line { asker, journal, codebook, clock: Arc::clone(&clock) },
             events: context.events,
             governor,

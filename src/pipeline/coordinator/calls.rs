@@ -105,7 +105,7 @@ impl Coordinator<'_> {
         self.calls.spawn(call::run(line, number, parcel, prepared, reservation));
     }
 
-    /// A call that no window can ever hold is made smaller; a single row is too long.
+    /// A call that no window can ever hold is made smaller, down to one row.
     fn split_for_limit(&mut self, parcel: Parcel) {
         let rows = parcel.rows;
         if rows.len() > 1 {
@@ -114,7 +114,13 @@ impl Coordinator<'_> {
             self.parcels.push_front(Parcel::of(first));
             return;
         }
-        self.give_up_too_long(rows.into_iter().map(TooLong));
+        // Its own tokens are within the limit, or the batcher had not taken it.
+        let tokens = self.parts.line.asker.estimate(&rows);
+        self.parcels.push_front(Parcel::of(rows));
+        self.stop(Stopped::Provider(format!(
+            "a call of one row is charged about {tokens} tokens here, hidden ones included, and \
+             limits.tokens_per_minute never has room for that; raise it"
+        )));
     }
 
     pub(super) fn give_up_too_long(&mut self, rows: impl IntoIterator<Item = TooLong>) {

@@ -7,17 +7,15 @@ use super::super::error::Stopped;
 use super::super::settlement::{
     Circumstances, Parcel, Room, StopReason, Verdict, is_prose, judge_error, judge_reply, split_cut,
 };
+use super::super::suspects::Finding;
 use super::Coordinator;
 use crate::domain::event::Source;
-use crate::domain::{Event, Moment, Tokens};
+use crate::domain::{Event, Moment, Outcome, Tokens};
 use crate::llm::asker::PreparedCall;
 use crate::llm::batcher::BatchLimits;
 use crate::llm::dialect::StepDown;
 use crate::llm::governor::{Failure, Reservation};
 use crate::llm::provider::ProviderError;
-
-/// Lone rows refused, and none answered: the prompt itself is refused.
-const REFUSED_ALONE: usize = 5;
 
 /// A call that ended without a reply.
 struct FailedCall {
@@ -82,12 +80,10 @@ impl Coordinator<'_> {
             }
             Room::RaiseOrSplit => {
                 if !self.parts.line.asker.raise_output(call) {
-                    let split = split_cut(
-                        std::mem::take(&mut verdict.parcels),
-                        self.job.batch.max_attempts,
-                    );
+                    let split = split_cut(std::mem::take(&mut verdict.parcels));
                     verdict.parcels = split.parcels;
                     verdict.settled.extend(split.settled);
+                    verdict.refused_alone |= split.refused_alone;
                 }
             }
         }
@@ -117,6 +113,16 @@ impl Coordinator<'_> {
             seconds: took.as_secs_f64(),
         });
         judge_error(parcel, &error, retry_in.unwrap_or_default(), self.circumstances(now))
+    }
+
+    /// Every row that was asked alone came to nothing: it is not the rows that are refused.
+    pub(super) fn blame_the_prompt(&mut self) {
+        let rows = self.suspects.len();
+        let why = self.last_rejection.as_deref().unwrap_or("the model refused or did not end");
+        self.stop(Stopped::Provider(format!(
+            "{rows} rows in a row were asked one by one and none was labelled: the prompt, a setting \
+             or the model is at fault, not the rows ({why})"
+        )));
     }
 
     /// Keeps a rejection's words; the first is told, since rows may end without a label for it.
@@ -168,15 +174,16 @@ impl Coordinator<'_> {
         for (reason, rows) in verdict.unresolved {
             self.parts.events.emit(Event::RowsUnresolved { reason, rows });
         }
+        let mut found = Finding::Open;
         for (row, outcome) in verdict.settled {
-            if verdict.refused_alone && !self.tally.has_labelled() {
-                self.suspects.push((row, outcome));
-            } else {
-                self.settle(&row, outcome, Source::Reply);
+            if verdict.refused_alone {
+                self.suspects.add(row, outcome);
+                continue;
             }
-        }
-        if self.tally.has_labelled() {
-            self.settle_suspects();
+            if matches!(outcome, Outcome::Labelled(_)) {
+                found = Finding::TheirOwn;
+            }
+            self.settle(&row, outcome, Source::Reply);
         }
         let too_long = self.parts.batcher.push_again(verdict.again);
         self.give_up_too_long(too_long);
@@ -188,13 +195,10 @@ impl Coordinator<'_> {
                 false => self.delayed.push((due, parcel)),
             }
         }
-        if self.suspects.len() >= REFUSED_ALONE {
-            let why = self.last_rejection.as_deref().unwrap_or("it refused to answer");
-            self.stop(Stopped::Provider(format!(
-                "{REFUSED_ALONE} rows were refused one by one and none was labelled: the prompt or \
-                 a setting is at fault, not the rows ({why})"
-            )));
+        if found == Finding::Open {
+            found = self.suspects.finding(self.tally.has_labelled());
         }
+        self.act_on(found);
         match verdict.stop {
             Some(StopReason::Rejected(words)) => self.stop(Stopped::Provider(words)),
             Some(StopReason::OutOfQuota(words)) => self.stop(Stopped::Quota(words)),
