@@ -102,7 +102,7 @@ impl<'a> Coordinator<'a> {
     /// is finished and what is complete is committed in both cases.
     pub(super) async fn run(mut self) -> Result<(Tally, Option<Stopped>, Writer), RunError> {
         loop {
-            let wake = self.start_calls();
+            let wake = [self.start_calls(), self.give_up_at()].into_iter().flatten().min();
             if self.is_done() {
                 return Ok(self.close());
             }
@@ -156,6 +156,12 @@ impl<'a> Coordinator<'a> {
     fn is_done(&self) -> bool {
         let quiet = self.calls.is_empty() && self.parts.writer.pending() == 0;
         quiet && (self.stopped.is_some() || (self.has_asked_all() && self.suspects.is_empty()))
+    }
+
+    /// When nothing but failures is enough.
+    fn give_up_at(&self) -> Option<Moment> {
+        let failing_since = self.parts.governor.failing_since()?;
+        self.stopped.is_none().then(|| failing_since + self.job.give_up_after)
     }
 
     fn has_asked_all(&self) -> bool {

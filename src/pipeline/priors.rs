@@ -112,7 +112,7 @@ impl Priors {
         let Some(known) = known.filter(|known| known.text_hash == row.text_hash) else {
             return Recalled::Asked(row.attempts);
         };
-        if known.is_refused && known.answer.is_none() && !self.has_labelled {
+        if known.answer.is_none() && !self.has_labelled {
             // Nobody knows yet whether it was the row.
             return Recalled::Asked(row.attempts);
         }

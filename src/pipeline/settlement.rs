@@ -13,7 +13,7 @@ use crate::llm::reply_matcher::{Answer, MatchedReply};
 /// How often the same rows may fail while other calls succeed before they are split or given up.
 const FAILURES_AMONG_ANSWERS: u16 = 4;
 /// The same where nothing else is left to ask, so that nothing can tell an outage from their fault.
-const FAILURES_AT_THE_END: u16 = 8;
+const FAILURES_AT_THE_END: u16 = 12;
 
 /// Rows that are asked together as they are, not packed with others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub(super) struct Verdict {
     pub(super) unresolved: Vec<(Reason, u64)>,
     /// Whether the room for a reply was too small.
     pub(super) room: Room,
-    /// A single row was refused, rejected or left without an end, and was alone in its request.
+    /// A single row came to nothing, and was alone in its request.
     pub(super) refused_alone: bool,
     /// The run ends.
     pub(super) stop: Option<StopReason>,
@@ -121,6 +121,7 @@ pub(super) fn judge_reply(
         Some(Nothing::Empty) | None => {}
     }
 
+    let is_alone = parcel.rows.len() == 1;
     let mut left = Vec::new();
     for (mut row, answer) in parcel.rows.into_iter().zip(&matched.answers) {
         row.attempts = row.attempts.saturating_add(1);
@@ -134,6 +135,7 @@ pub(super) fn judge_reply(
             Answer::Unresolved(reason) => {
                 count(&mut verdict.unresolved, reason);
                 if row.attempts >= circumstances.max_attempts {
+                    verdict.refused_alone = is_alone;
                     let attempts = row.attempts;
                     verdict.settled.push((row, Outcome::Unlabelled { reason, attempts }));
                 } else {

@@ -1,4 +1,5 @@
-//! Rows that came to nothing when they were asked alone, until it is known whose fault that is.
+//! Rows that came to nothing when they were asked alone, or before any row of the job was labelled,
+//! until it is known whose fault that is.
 //!
 //! Where the model labels other rows meanwhile, it was theirs. Where it labels none, the prompt, a
 //! setting or the service is at fault, and no row is to pay for it with an attempt. Pure.
@@ -52,8 +53,8 @@ impl Suspects {
     pub(super) fn finding(&self, has_labelled: bool) -> Finding {
         match (has_labelled, self.len()) {
             (false, AT_FIRST..) => Finding::NotTheirs,
-            // A filter may well refuse many rows that stand together; a setting is never theirs.
-            (true, IN_A_ROW..) if self.are_rejected() => Finding::NotTheirs,
+            // A filter may well refuse many rows that stand together; all else is never theirs.
+            (true, IN_A_ROW..) if !self.are_refused() => Finding::NotTheirs,
             (true, IN_A_ROW..) => Finding::TheirOwn,
             _ => Finding::Open,
         }
@@ -63,18 +64,18 @@ impl Suspects {
     pub(super) fn finding_at_a_standstill(&self, has_labelled: bool) -> Finding {
         match self.finding(has_labelled) {
             Finding::Open if self.is_empty() => Finding::Open,
-            Finding::Open if !has_labelled && self.are_rejected() => Finding::NotTheirs,
+            Finding::Open if !has_labelled && !self.are_refused() => Finding::NotTheirs,
             Finding::Open => Finding::TheirOwn,
             found => found,
         }
     }
 
-    /// Whether the service turned any of them down for no reason that it names.
-    fn are_rejected(&self) -> bool {
-        let is_rejected = |outcome: &Outcome| {
-            matches!(outcome, Outcome::Unlabelled { reason: Reason::ProviderError, .. })
+    /// Whether each of them was refused for what is in it.
+    fn are_refused(&self) -> bool {
+        let is_refused = |outcome: &Outcome| {
+            matches!(outcome, Outcome::Unlabelled { reason: Reason::Refused, .. })
         };
-        self.rows.iter().any(|(_, outcome)| is_rejected(outcome))
+        self.rows.iter().all(|(_, outcome)| is_refused(outcome))
     }
 }
 

@@ -154,9 +154,8 @@ impl Coordinator<'_> {
     }
 
     fn give_up_in_time(&mut self) {
-        let Some(since) = self.parts.governor.failing_since() else { return };
-        let failing_for = self.now().since(since);
-        if failing_for >= self.job.give_up_after {
+        if self.give_up_at().is_some_and(|at| at <= self.now()) {
+            let failing_for = self.job.give_up_after;
             self.stop(Stopped::Provider(format!(
                 "nothing but failures for {} s",
                 failing_for.as_secs()

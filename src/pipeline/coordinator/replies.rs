@@ -10,7 +10,7 @@ use super::super::settlement::{
 use super::super::suspects::Finding;
 use super::Coordinator;
 use crate::domain::event::Source;
-use crate::domain::{Event, Moment, Outcome, Tokens};
+use crate::domain::{Event, Moment, Outcome, Reason, Tokens};
 use crate::llm::asker::PreparedCall;
 use crate::llm::batcher::BatchLimits;
 use crate::llm::dialect::StepDown;
@@ -118,10 +118,13 @@ impl Coordinator<'_> {
     /// Every row that was asked alone came to nothing: it is not the rows that are refused.
     pub(super) fn blame_the_prompt(&mut self) {
         let rows = self.suspects.len();
-        let why = self.last_rejection.as_deref().unwrap_or("the model refused or did not end");
+        let why = self
+            .last_rejection
+            .as_deref()
+            .unwrap_or("the model refused, or answered in no form that can be read");
         self.stop(Stopped::Provider(format!(
-            "{rows} rows in a row were asked one by one and none was labelled: the prompt, a setting \
-             or the model is at fault, not the rows ({why})"
+            "{rows} rows in a row came to nothing and none was labelled: the prompt, a setting or the \
+             model is at fault, not the rows ({why})"
         )));
     }
 
@@ -176,7 +179,11 @@ impl Coordinator<'_> {
         }
         let mut found = Finding::Open;
         for (row, outcome) in verdict.settled {
-            if verdict.refused_alone {
+            let came_to_nothing = matches!(
+                outcome,
+                Outcome::Unlabelled { reason, .. } if reason != Reason::Unsure
+            );
+            if verdict.refused_alone || (came_to_nothing && !self.tally.has_labelled()) {
                 self.suspects.add(row, outcome);
                 continue;
             }
