@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod codebook;
 pub mod event;
+pub mod guard;
 pub mod outcome;
 pub mod plan;
 pub mod row;

@@ -14,7 +14,6 @@
 mod csv_scan;
 mod csv_table;
 mod error;
-mod guard;
 mod location;
 mod order;
 mod ordered_input;

@@ -12,9 +12,9 @@ use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 
 use super::InputError;
-use super::guard::without_panic;
 use super::table::Columns;
 use super::tables::Tables;
+use crate::domain::guard::without_panic;
 use crate::domain::spec::OnDuplicateId;
 use crate::domain::{Position, PositionRange};
 

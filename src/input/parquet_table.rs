@@ -13,10 +13,10 @@ use parquet::arrow::arrow_reader::{
 use parquet::errors::ParquetError;
 
 use super::InputError;
-use super::guard::without_panic;
 use super::reader::MAX_CHUNK_ROWS;
 use super::source::Source;
 use super::table::{Batches, Columns};
+use crate::domain::guard::without_panic;
 
 /// A file and its footer.
 #[derive(Debug)]

@@ -10,11 +10,11 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::compute::interleave_record_batch;
 use arrow::datatypes::{DataType, SchemaRef};
 
-use super::guard::without_panic;
 use super::order::{Order, input_rows, sort_memory_error};
 use super::table::Columns;
 use super::tables::{Tables, TablesRows};
 use super::{InputError, InputRow, RowReader};
+use crate::domain::guard::without_panic;
 use crate::domain::{Position, PositionRange};
 
 /// Most rows in a chunk.

@@ -7,9 +7,9 @@ use arrow::datatypes::SchemaRef;
 
 use super::InputError;
 use super::csv_table::CsvTable;
-use super::guard::without_panic;
 use super::parquet_table::ParquetTable;
 use super::source::Source;
+use crate::domain::guard::without_panic;
 
 /// Batches of at most 8,192 rows.
 pub(super) type Batches = Box<dyn Iterator<Item = Result<RecordBatch, InputError>> + Send>;

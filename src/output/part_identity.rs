@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::job::{FORMAT_VERSION, Fingerprint};
 use super::names::Generation;
 use super::store::{Store, StoreError};
+use crate::domain::guard::without_panic;
 use crate::domain::{Attempts, Outcome, PartNumber, PositionRange, Reason, RowId};
 
 const VERSION_KEY: &str = "batchclass.version";
@@ -208,8 +209,7 @@ fn footer_length(name: &str, end: &[u8]) -> Result<usize, PartError> {
 /// The result of a decoder; `None` if it fails, also by panicking, as decoders do on some damaged
 /// files.
 pub(super) fn guard<T, E>(decode: impl FnOnce() -> Result<T, E>) -> Option<T> {
-    let decoded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode));
-    decoded.ok().and_then(Result::ok)
+    without_panic(decode)?.ok()
 }
 
 /// Equal neighbours as `(attempts, rows)`.
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_decoder_that_panics_is_a_decoder_that_fails() {
-        let decoded = guard(|| -> Result<(), ()> { std::panic::resume_unwind(Box::new("no")) });
+        let decoded = guard(|| -> Result<(), ()> { panic!("damaged") });
         assert_eq!(decoded, None);
     }
 }

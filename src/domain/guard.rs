@@ -1,4 +1,4 @@
-//! Keeps a panic inside a file's reader from reaching the user: damaged Parquet can raise one.
+//! Keeps a panic inside a file's decoder from reaching the user: damaged Parquet can raise one.
 
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
@@ -12,7 +12,7 @@ static QUIET_HOOK: Once = Once::new();
 
 /// Runs `work`; `None` if it panicked. Nothing is printed for such a panic. The state that `work`
 /// changed must not be used after a `None`.
-pub(super) fn without_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
+pub fn without_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
     QUIET_HOOK.call_once(|| {
         let earlier = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
