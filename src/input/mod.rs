@@ -29,5 +29,5 @@ mod tests;
 pub use error::InputError;
 pub use ordered_input::OrderedInput;
 pub use reader::{InputChunk, InputReader, MAX_CHUNK_ROWS};
-pub use row_reader::{InputRow, ROW_NUMBER_COLUMN, RowReader};
+pub use row_reader::{InputRow, ROW_NUMBER_COLUMN, RowReader, existing_labels, row_ids};
 pub use source::InputFile;

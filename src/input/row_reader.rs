@@ -112,6 +112,28 @@ impl RowReader {
     }
 }
 
+/// The ids in the column `name` of `batch`, in its order.
+///
+/// # Errors
+/// If there is no such column, it holds no ids, or one is null.
+pub fn row_ids(batch: &RecordBatch, name: &str) -> Result<Vec<RowId>, InputError> {
+    let ids = Ids::new(&column(batch, name)?, name)?;
+    Ok((0..batch.num_rows()).map(|at| ids.get(at)).collect())
+}
+
+/// The labels that the rows of `batch` came with, in the column `name`; `None` where that is null
+/// or blank.
+///
+/// # Errors
+/// If there is no such column, or it can't be read as labels.
+pub fn existing_labels(
+    batch: &RecordBatch,
+    name: &str,
+) -> Result<Vec<Option<Box<str>>>, InputError> {
+    let labels = strings(&column(batch, name)?, name)?;
+    Ok((0..batch.num_rows()).map(|at| unless_blank(value(&labels, at))).collect())
+}
+
 /// A template's piece over one batch.
 enum TextPiece<'a> {
     Literal(&'a str),

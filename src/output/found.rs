@@ -90,25 +90,87 @@ impl Found {
     }
 }
 
+/// What an output says of itself, read but not yet held against its parts.
+#[derive(Clone, Debug)]
+pub struct Evidence {
+    /// The job that it answers.
+    pub job: Job,
+    /// The job's fingerprint.
+    pub fingerprint: Fingerprint,
+    /// All planned rows.
+    pub plan: Plan,
+    /// All records.
+    pub manifest: Manifest,
+    /// What the last finished run said; `None` too if that can't be read.
+    pub success: Option<Success>,
+    later_stretches: u32,
+    top: Vec<Stored>,
+    control: Vec<Stored>,
+}
+
+impl Evidence {
+    /// Reads job, plan, manifest and `_SUCCESS`; `None` if nothing was begun there.
+    pub(super) fn gather(
+        location: &Path,
+        store: &dyn Store,
+    ) -> Result<Option<Evidence>, OutputError> {
+        let path = |name: &str| location.join(name).display().to_string();
+        let top = store.list("").map_err(|error| match error {
+            StoreError::Lasting { source, .. } if source.kind() == io::ErrorKind::NotADirectory => {
+                OutputError::IsAFile { path: location.display().to_string() }
+            }
+            error => error.into(),
+        })?;
+        let Some((job, fingerprint)) = read_job(store, &path)? else {
+            refuse_foreign(location, store, &top)?;
+            return Ok(None);
+        };
+        let control = store.list(CONTROL)?;
+        let (plan, later_stretches) = read_plan(store, &path, &job, fingerprint, &control)?;
+        let manifest = Manifest::load(store, fingerprint)?;
+        let success = read_success(store, &top)?;
+        Ok(Some(Evidence {
+            job,
+            fingerprint,
+            plan,
+            manifest,
+            success,
+            later_stretches,
+            top,
+            control,
+        }))
+    }
+
+    /// The parts in the top folder, by their names.
+    pub fn parts(&self) -> impl Iterator<Item = PartNumber> {
+        self.top.iter().filter_map(|stored| names::parse_part(&stored.name))
+    }
+
+    /// Whether there is a `_SUCCESS`, readable or not.
+    pub fn has_success_file(&self) -> bool {
+        self.top.iter().any(|stored| stored.name == SUCCESS)
+    }
+
+    /// Parquet files that are no parts but would be read with them.
+    pub fn foreign(&self) -> Vec<String> {
+        let names = self.top.iter().map(|stored| &stored.name);
+        names
+            .filter(|name| names::parse_part(name).is_none() && is_read_as_data(name))
+            .cloned()
+            .collect()
+    }
+}
+
 /// Looks at the output at `location`, kept in `store`; `None` if nothing was begun there.
 pub(super) fn look(location: &Path, store: &dyn Store) -> Result<Option<Found>, OutputError> {
-    let path = |name: &str| location.join(name).display().to_string();
-    let top = store.list("").map_err(|error| match error {
-        StoreError::Lasting { source, .. } if source.kind() == io::ErrorKind::NotADirectory => {
-            OutputError::IsAFile { path: location.display().to_string() }
-        }
-        error => error.into(),
-    })?;
-    let Some((job, fingerprint)) = read_job(store, &path)? else {
-        refuse_foreign(location, store, &top)?;
-        return Ok(None);
-    };
-    let control = store.list(CONTROL)?;
-    let (plan, later_stretches) = read_plan(store, &path, &job, fingerprint, &control)?;
-    let manifest = Manifest::load(store, fingerprint)?;
+    let Some(evidence) = Evidence::gather(location, store)? else { return Ok(None) };
+    let foreign = evidence.foreign();
+    let Evidence { job, fingerprint, plan, manifest, success, later_stretches, top, control } =
+        evidence;
     if let Some(name) = manifest.foreign.first() {
+        let path = location.join(name).display().to_string();
         let reason = "it is of another job or a later version".to_owned();
-        return Err(OutputError::Damaged { path: path(name), reason });
+        return Err(OutputError::Damaged { path, reason });
     }
     let mut found = Found {
         job,
@@ -117,21 +179,17 @@ pub(super) fn look(location: &Path, store: &dyn Store) -> Result<Option<Found>, 
         records: BTreeMap::new(),
         spent: manifest.spent,
         problems: Vec::new(),
-        success: read_success(store, &top)?,
-        foreign: Vec::new(),
+        success,
+        foreign,
         generations: BTreeMap::new(),
         later_stretches,
         leftovers: Vec::new(),
     };
     let records = store.list(names::MANIFEST)?;
     let journal = store.list(names::JOURNAL)?;
-    for stored in top.iter().chain(&control).chain(&records).chain(&journal) {
-        if LocalStore::is_leftover(&stored.name) {
-            found.leftovers.push(stored.name.clone());
-        } else if names::parse_part(&stored.name).is_none() && is_read_as_data(&stored.name) {
-            found.foreign.push(stored.name.clone());
-        }
-    }
+    let all = top.iter().chain(&control).chain(&records).chain(&journal);
+    let leftovers = all.filter(|stored| LocalStore::is_leftover(&stored.name));
+    found.leftovers = leftovers.map(|stored| stored.name.clone()).collect();
     let part_error = |source| OutputError::Part { path: location.display().to_string(), source };
     found.compare(store, manifest, &top).map_err(part_error)?;
     Ok(Some(found))

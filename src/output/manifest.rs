@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::checked_line;
 use super::job::Fingerprint;
@@ -100,6 +101,32 @@ impl PartRecord {
     /// Its rows without a label.
     pub fn unlabelled_rows(&self) -> u64 {
         self.unlabelled.iter().map(|rows| rows.rows).sum()
+    }
+
+    /// The identity that the part's footer should have.
+    pub fn identity(&self) -> PartIdentity {
+        PartIdentity {
+            job: self.job,
+            part: self.part,
+            generation: self.generation,
+            range: self.range,
+            first_id: self.first_id.clone(),
+            last_id: self.last_id.clone(),
+            unlabelled: self.unlabelled.clone(),
+            provider: self.provider.clone(),
+            model: self.model.clone(),
+            run: self.run.clone(),
+        }
+    }
+
+    /// Whether `part` has the recorded checksum.
+    pub fn has_checksum_of(&self, part: &[u8]) -> bool {
+        checked_line::hex(&Sha256::digest(part)) == self.sha256
+    }
+
+    /// The name of its file, from the output folder on.
+    pub fn file_name(&self) -> String {
+        names::record(self.part, self.generation)
     }
 
     /// Whether `other` tells of the same bytes for the same rows, whenever it was written.

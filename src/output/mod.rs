@@ -16,6 +16,7 @@ mod names;
 mod output_folder;
 mod part_identity;
 mod part_reader;
+mod part_scan;
 mod part_schema;
 mod part_writer;
 mod recovery;
@@ -25,7 +26,7 @@ mod success;
 pub use claim::{Claim, ClaimError, Claimant};
 pub use difference::Difference;
 pub use error::OutputError;
-pub use found::{Found, Problem};
+pub use found::{Evidence, Found, Problem};
 pub use job::{
     FORMAT_VERSION, FileIdentity, Fingerprint, InputIdentity, Job, Layout, ModelIdentity,
     PromptIdentity, Secret,
@@ -35,6 +36,7 @@ pub use names::{CONTROL, Generation, SUCCESS};
 pub use output_folder::{OpenOutput, OutputFolder, WriterSpec};
 pub use part_identity::{PartError, PartIdentity, UnlabelledRows};
 pub use part_reader::{PartContents, PartReader};
+pub use part_scan::PartScan;
 pub use part_schema::{PartSchema, PartSchemaError};
 pub use part_writer::{EncodedPart, PartWriter, Provenance, SealedPart};
 pub use recovery::Recovery;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::checked_line;
 use super::claim::Claim;
 use super::error::OutputError;
-use super::found::{self, Found};
+use super::found::{self, Evidence, Found};
 use super::job::{FORMAT_VERSION, Fingerprint, Job, LaterStretch};
 use super::manifest::{PartRecord, Spent, store_record};
 use super::names::{self, CONTROL, SUCCESS};
@@ -92,6 +92,15 @@ impl OutputFolder {
     /// If it is a file, holds something that is not ours, can't be understood or can't be read.
     pub fn look(&self) -> Result<Option<Found>, OutputError> {
         found::look(&self.location, self.store.as_ref())
+    }
+
+    /// What it says of itself, not yet held against its parts; `None` if nothing was begun.
+    /// Reads only.
+    ///
+    /// # Errors
+    /// If it is a file, holds something that is not ours, or its job or plan can't be understood.
+    pub fn evidence(&self) -> Result<Option<Evidence>, OutputError> {
+        Evidence::gather(&self.location, self.store.as_ref())
     }
 
     /// Claims the output for this run, begins it if it is new, and puts right what a crash left.

@@ -1,0 +1,111 @@
+//! Some columns of a part, batch by batch: what looking a part over takes, in little memory.
+
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::errors::ParquetError;
+
+use super::job::Fingerprint;
+use super::part_identity::{PartError, PartIdentity, guard};
+use crate::domain::Attempts;
+
+const ROWS_PER_BATCH: usize = 8_192;
+
+/// Yields a part's rows in batches of at most 8,192; ends after the first error.
+pub struct PartScan {
+    name: String,
+    identity: PartIdentity,
+    attempts: Vec<Attempts>,
+    reader: Option<ParquetRecordBatchReader>,
+}
+
+impl PartScan {
+    /// A scan of the top-level `columns` of the part `bytes`, which is called `name`. A column that
+    /// the part does not have is left out.
+    ///
+    /// # Errors
+    /// If the file is torn, another job's than `job` or of a later version.
+    pub fn open(
+        name: &str,
+        bytes: Bytes,
+        job: Fingerprint,
+        columns: &[&str],
+    ) -> Result<PartScan, PartError> {
+        let (identity, attempts, _) = PartIdentity::of_end(name, &bytes, job)?;
+        let reader = guard(|| projected(bytes, columns)).ok_or_else(|| damaged(name))?;
+        Ok(PartScan { name: name.to_owned(), identity, attempts, reader: Some(reader) })
+    }
+
+    /// What the part's footer says.
+    pub fn identity(&self) -> &PartIdentity {
+        &self.identity
+    }
+
+    /// How often the rows without a label were asked, in row order.
+    pub fn attempts(&self) -> &[Attempts] {
+        &self.attempts
+    }
+}
+
+impl Iterator for PartScan {
+    type Item = Result<RecordBatch, PartError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let reader = self.reader.as_mut()?;
+        let Some(next) = guard(|| reader.next().transpose()) else {
+            self.reader = None;
+            return Some(Err(damaged(&self.name)));
+        };
+        next.map(Ok)
+    }
+}
+
+fn projected(bytes: Bytes, columns: &[&str]) -> Result<ParquetRecordBatchReader, ParquetError> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
+    let fields = builder.parquet_schema().root_schema().get_fields();
+    let wanted = fields.iter().enumerate().filter(|(_, field)| columns.contains(&field.name()));
+    let roots: Vec<usize> = wanted.map(|(at, _)| at).collect();
+    let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
+    builder.with_batch_size(ROWS_PER_BATCH).with_projection(mask).build()
+}
+
+fn damaged(name: &str) -> PartError {
+    PartError::Torn { path: name.to_owned(), reason: "its rows are damaged".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::part_writer::PartWriter;
+    use super::super::part_writer::tests::{codebook, provenance, schema, sealed};
+    use super::*;
+    use crate::domain::{Position, PositionRange};
+
+    fn part() -> Bytes {
+        let writer =
+            PartWriter::new(Fingerprint::of(b"job"), schema(), codebook(), "id", provenance("r1"));
+        let range = PositionRange { first: Position(0), rows: 10 };
+        writer.encode(&sealed(1, range), 1).unwrap().bytes
+    }
+
+    #[test]
+    fn only_the_wanted_columns_are_read() {
+        let job = Fingerprint::of(b"job");
+        let scan = PartScan::open("part", part(), job, &["label", "id", "none"]).unwrap();
+        assert_eq!(scan.attempts().len() as u64, scan.identity().unlabelled_rows());
+        let batches: Vec<RecordBatch> = scan.collect::<Result<_, _>>().unwrap();
+        assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 10);
+        let schema = batches[0].schema();
+        let names: Vec<&String> = schema.fields().iter().map(|field| field.name()).collect();
+        assert_eq!(names, ["id", "label"]);
+    }
+
+    #[test]
+    fn damaged_rows_are_an_error_and_the_end() {
+        let mut bytes = part().to_vec();
+        bytes[4..40].fill(0xff);
+        let job = Fingerprint::of(b"job");
+        let read: Vec<_> = PartScan::open("part", bytes.into(), job, &["id"]).unwrap().collect();
+        assert!(matches!(read.as_slice(), [Err(PartError::Torn { .. })]), "{read:?}");
+    }
+}
