@@ -10,7 +10,8 @@
 //! 5. [`pipeline`]: the run, on one page; the only module that knows every stage.
 //! 6. [`simulate`]: an OpenAI-compatible loopback server to rehearse a job against.
 //! 7. [`summary`]: counts and accuracy over finished parts.
-//! 8. [`cli`]: what was typed, the environment, progress and exit codes.
+//! 8. [`verify`]: the proof that an output is what it promises to be.
+//! 9. [`cli`]: what was typed, the environment, progress and exit codes.
 
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -23,3 +24,4 @@ pub mod pipeline;
 pub mod simulate;
 #[cfg(feature = "polars")]
 pub mod summary;
+pub mod verify;

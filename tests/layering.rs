@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module, and the modules that it may name besides itself.
-const TABLE: [(&str, &[&str]); 8] = [
+const TABLE: [(&str, &[&str]); 9] = [
     ("domain", &[]),
     ("input", &["domain"]),
     ("llm", &["domain"]),
@@ -13,7 +13,8 @@ const TABLE: [(&str, &[&str]); 8] = [
     ("pipeline", &["input", "llm", "output", "domain"]),
     ("simulate", &["llm", "domain"]),
     ("summary", &["domain"]),
-    ("cli", &["domain", "input", "llm", "output", "pipeline", "simulate", "summary"]),
+    ("verify", &["output", "input", "domain"]),
+    ("cli", &["domain", "input", "llm", "output", "pipeline", "simulate", "summary", "verify"]),
 ];
 
 /// `module` names `named` at `line` of `file`.

@@ -1,0 +1,95 @@
+//! Proves what an output promises, from its files alone: each planned row stands in exactly one
+//! part, and every file says the same of it.
+//!
+//! Reads only and takes no claim. One part is in memory at a time, decoded in batches of 8,192
+//! rows, of which only the id, the label and the reason are looked at.
+
+mod comparison;
+mod examination;
+mod rows;
+mod verdict;
+
+use std::path::{Path, PathBuf};
+
+use self::comparison::Comparison;
+use self::examination::Examination;
+use self::verdict::Finding;
+pub use self::verdict::{Check, State, Verdict};
+use crate::domain::spec::InputSpec;
+use crate::input::{InputError, OrderedInput};
+use crate::output::{Job, OutputError, OutputFolder};
+
+/// An input to compare the output with; everything else about it is in the output's `job.json`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ComparedInput {
+    /// A file, a folder or a glob.
+    pub location: PathBuf,
+    /// Most memory for bringing an unsorted input into id order, bytes.
+    pub sort_memory: u64,
+}
+
+/// Why nothing can be said of an output.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// There is no output.
+    #[error("there is no output of batchclass at {}; check the path", .0.display())]
+    NoOutput(PathBuf),
+    /// The output is of a later version, or storage fails.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// The input can't be used.
+    #[error(transparent)]
+    Input(#[from] InputError),
+}
+
+impl VerifyError {
+    /// Whether the user has to change the command or a file, rather than wait for storage.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            VerifyError::NoOutput(_) | VerifyError::Input(_) => true,
+            VerifyError::Output(error) => error.is_usage(),
+        }
+    }
+}
+
+/// Holds the files of `output` against each other and, if given, its ids against those of `input`.
+///
+/// A damaged file is a check that fails, not an error. Nothing is written.
+///
+/// # Errors
+/// If there is no output of this program or it is of a later version, if storage fails, or if the
+/// input can't be used.
+pub fn verify(output: &Path, input: Option<&ComparedInput>) -> Result<Verdict, VerifyError> {
+    let folder = OutputFolder::new(output);
+    let evidence = match folder.evidence() {
+        Ok(Some(evidence)) => evidence,
+        Ok(None) | Err(OutputError::NotOurs { .. } | OutputError::IsAFile { .. }) => {
+            return Err(VerifyError::NoOutput(output.to_owned()));
+        }
+        Err(error @ OutputError::Damaged { .. }) => {
+            let mut finding = Finding::new("job");
+            finding.fail(error.to_string());
+            let detail = "without it nothing else can be checked";
+            return Ok(Verdict::of(vec![finding.check(detail)]));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let comparison = match input {
+        Some(input) => Some(Comparison::with(&OrderedInput::open(&spec(&evidence.job, input))?)?),
+        None => None,
+    };
+    Examination::new(&evidence, folder.store().as_ref(), comparison).run()
+}
+
+/// How the job read its input.
+fn spec(job: &Job, input: &ComparedInput) -> InputSpec {
+    InputSpec {
+        location: input.location.clone(),
+        id: job.input.id.clone(),
+        text: job.input.text.clone(),
+        existing_label: job.input.existing_label.clone(),
+        gold: None,
+        on_duplicate_id: job.input.on_duplicate_id,
+        sort_memory: input.sort_memory,
+    }
+}
