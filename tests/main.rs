@@ -14,3 +14,4 @@ mod offline;
 mod resume;
 mod stops;
 mod support;
+mod verify;

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::settings::Settings;
 use super::simulate_command::SimulateArguments;
+use super::values::{self, Bytes};
 
 const USAGE: &str = "batchclass INPUT OUT [FLAGS]\n       batchclass <COMMAND>";
 
@@ -16,6 +17,7 @@ Examples:
   batchclass preview rows.parquet            what 20 rows get, the exact request and its cost
   batchclass rows.parquet out/ --limit 1000  the first thousand rows
   batchclass rows.parquet out/               all of them; run it again to resume
+  batchclass verify out/                     each row stands there exactly once
 
 `batchclass run --help` lists every setting; each is a flag, a key of batchclass.toml and an
 environment variable (BATCHCLASS_ROWS_PER_CALL). Flags beat the environment, which beats the file.";
@@ -30,6 +32,13 @@ Exit codes:
   5    quota or money ran out; run it again to resume
   130  interrupted (Ctrl-C); run it again to resume
   143  terminated or hung up; run it again to resume";
+
+const VERIFY_EXIT_CODES: &str = "\
+Exit codes:
+  0    every check holds
+  2    there is no output at OUT, or the input can't be used
+  3    nothing is wrong, but not all rows are done
+  4    a check failed, or a file can't be read";
 
 const SETTINGS_NOTE: &str = "\
 Every flag is also a key of batchclass.toml and an environment variable: --rows-per-call is
@@ -78,6 +87,12 @@ pub enum Command {
     /// Rehearse a job against it before you pay for one: it enforces a rolling minute, takes its
     /// time and can lose, cut, repeat or garble answers. It prints its address, for --base-url.
     Simulate(Box<SimulateArguments>),
+    /// Prove from its files that each row stands in OUT exactly once; change nothing
+    ///
+    /// Reads every part: checksums, footers and records say the same, ids ascend from part to part,
+    /// each row has a label or a reason. With --input its ids are compared with the input's.
+    #[command(after_help = VERIFY_EXIT_CODES)]
+    Verify(VerifyArguments),
 }
 
 /// What `run` takes.
@@ -109,6 +124,23 @@ pub struct PreviewArguments {
     /// Settings that beat the config's.
     #[command(flatten)]
     pub settings: Settings,
+}
+
+/// What `verify` takes.
+#[derive(Args, Debug)]
+pub struct VerifyArguments {
+    /// The output folder
+    #[arg(value_name = "OUT")]
+    pub output: PathBuf,
+    /// The input that OUT was made of: compare its ids with those in OUT
+    #[arg(long, value_name = "INPUT")]
+    pub input: Option<PathBuf>,
+    /// Most memory for sorting an unsorted input, bytes or like 1GiB [default: 1GiB]
+    #[arg(long, value_name = "SIZE", value_parser = values::parse::<Bytes>, requires = "input")]
+    pub sort_memory: Option<Bytes>,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Where the settings come from.
@@ -156,7 +188,7 @@ pub fn with_command(
 mod tests {
     use super::*;
 
-    const COMMANDS: [&str; 4] = ["run", "init", "preview", "simulate"];
+    const COMMANDS: [&str; 5] = ["run", "init", "preview", "simulate", "verify"];
 
     fn typed(words: &[&str], is_file: bool) -> Vec<String> {
         let words = std::iter::once("batchclass").chain(words.iter().copied());
@@ -187,6 +219,15 @@ mod tests {
         for code in ExitCode::ALL {
             let line = format!("  {:<4} {}", code.number(), code.meaning());
             assert!(EXIT_CODES.lines().any(|there| there == line), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_help_of_verify_names_its_exit_codes() {
+        use super::super::exit_code::ExitCode;
+        for code in [ExitCode::Done, ExitCode::Usage, ExitCode::Unlabelled, ExitCode::Stopped] {
+            let start = format!("  {:<4} ", code.number());
+            assert!(VERIFY_EXIT_CODES.lines().any(|line| line.starts_with(&start)), "{start}");
         }
     }
 

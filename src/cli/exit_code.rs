@@ -1,6 +1,9 @@
 //! What the process says when it ends. Scripts rely on these numbers; they never change meaning.
+//!
+//! For `verify`, 3 is an output that is not done yet and 4 one of which a check failed.
 
 use crate::domain::event::RunEnd;
+use crate::verify::State;
 
 /// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,9 +14,11 @@ pub enum ExitCode {
     Internal,
     /// 2: the command line, the config or the input can't be used as they are.
     Usage,
-    /// 3: the run is done, and more rows than `max_unlabelled` have no label.
+    /// 3: the run is done, and more rows than `max_unlabelled` have no label. Of `verify`: nothing
+    /// is wrong, but not all rows are done.
     Unlabelled,
-    /// 4: the provider or the storage stopped the run; the same command resumes it.
+    /// 4: the provider or the storage stopped the run; the same command resumes it. Of `verify`: a
+    /// check failed.
     Stopped,
     /// 5: quota, money or the budget ran out; the same command resumes it.
     Quota,
@@ -79,6 +84,15 @@ impl ExitCode {
             RunEnd::Interrupted => interruption.unwrap_or(ExitCode::Interrupted),
             RunEnd::Provider | RunEnd::Storage => ExitCode::Stopped,
             RunEnd::Quota => ExitCode::Quota,
+        }
+    }
+
+    /// The code of an output that was verified.
+    pub fn of_verdict(state: State) -> ExitCode {
+        match state {
+            State::Ok => ExitCode::Done,
+            State::NotDone => ExitCode::Unlabelled,
+            State::Failed => ExitCode::Stopped,
         }
     }
 }

@@ -25,6 +25,7 @@ pub mod signals;
 pub mod simulate_command;
 pub mod summary_view;
 pub mod values;
+pub mod verify_command;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -77,6 +78,7 @@ fn obey(command: Command) -> Result<ExitCode, Failure> {
             Ok(ExitCode::Done)
         }
         Command::Simulate(arguments) => simulate_command::simulate(&arguments),
+        Command::Verify(arguments) => verify_command::verify(arguments),
     }
 }
 
