@@ -5,7 +5,9 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::support::{Finished, Scratch, orders_config, orders_csv, part_files};
+use crate::support::{
+    Finished, Scratch, Simulated, orders_config, orders_csv, part_files, simulated_config,
+};
 
 const ROWS: usize = 250;
 
@@ -168,6 +170,23 @@ fn a_limited_output_is_not_done() {
     let verified = scratch.batchclass(&["verify", "some", "--input", "orders.csv"]).expect_code(3);
     assert!(verified.stdout.contains("130 rows of the input are not planned yet"), "{verified:?}");
     assert!(verified.stdout.contains("130 rows of the input are not done yet"), "{verified:?}");
+}
+
+#[test]
+fn an_output_that_a_run_is_writing_is_not_done_and_never_damaged() {
+    let scratch = Scratch::new();
+    let server = Simulated::start(&["--latency-ms", "30"]);
+    scratch.write("orders.csv", &orders_csv(1_000));
+    let limits = "[limits]\ntokens_per_minute = 0\n[batch]\nrows_per_call = 10\n\
+                  [output]\nrows_per_part = 20\n";
+    scratch.write("batchclass.toml", &(simulated_config(&server) + limits));
+    scratch.batchclass(&["orders.csv", "out", "--limit", "20"]).expect_code(0);
+    let mut run = scratch.command(&["orders.csv", "out"]).spawn().unwrap();
+    while run.try_wait().unwrap().is_none() {
+        let verified = scratch.batchclass(&["verify", "out", "--input", "orders.csv"]);
+        assert!(matches!(verified.code, Some(0 | 3)), "{verified:?}");
+    }
+    scratch.batchclass(&["verify", "out", "--input", "orders.csv"]).expect_code(0);
 }
 
 #[test]

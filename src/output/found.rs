@@ -332,7 +332,12 @@ fn read_success(store: &dyn Store, top: &[Stored]) -> Result<Option<Success>, St
     if !top.iter().any(|stored| stored.name == SUCCESS) {
         return Ok(None);
     }
-    Ok(serde_json::from_slice(&store.read(SUCCESS)?).ok())
+    match store.read(SUCCESS) {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+        // A run that starts to work has just removed it.
+        Err(StoreError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn refuse_foreign(location: &Path, store: &dyn Store, top: &[Stored]) -> Result<(), OutputError> {

@@ -306,7 +306,7 @@ impl<'a> Examination<'a> {
             self.checksums.check(format!("{bytes} bytes in {parts} parts")),
             self.footers.check(format!("{parts} footers")),
             self.rows.check(format!("{rows} rows read")),
-            self.row.ids.check(format!("{rows} ids, strictly ascending where this holds")),
+            self.row.ids.check(format!("{rows} ids read")),
             self.row.labels.check(format!("{labelled} rows with a label")),
             self.row.reasons.check(format!("{unlabelled} rows without a label")),
             success,
@@ -357,11 +357,13 @@ impl<'a> Examination<'a> {
 /// Parquet files that readers of the folder would take for data.
 fn foreign_files(evidence: &Evidence) -> Check {
     let mut finding = Finding::new("files");
-    for name in evidence.foreign() {
+    let foreign = evidence.foreign();
+    let files = evidence.parts().count() + foreign.len();
+    for name in foreign {
         finding.fail(format!("{name} is no part, but `*.parquet` reads it too"));
     }
     for number in evidence.parts().filter(|number| evidence.plan.range_of(*number).is_none()) {
         finding.fail(format!("{} is not planned", number.file_name()));
     }
-    finding.check("no Parquet file but the parts, where this holds")
+    finding.check(format!("{files} Parquet files in the folder"))
 }
