@@ -168,6 +168,15 @@ impl<'a> Coordinator<'a> {
         self.all_read && self.calls.is_empty() && !self.has_rows_to_ask()
     }
 
+    /// Whether only rows are left that have failed before. What is in flight answers or fails yet.
+    fn has_only_failed_rows(&self) -> bool {
+        let left = self.parcels.iter().chain(self.delayed.iter().map(|(_, parcel)| parcel));
+        self.all_read
+            && self.ready.is_none()
+            && self.parts.batcher.waiting_rows() == 0
+            && left.into_iter().all(|parcel| parcel.first_failed.is_some())
+    }
+
     /// Whether nothing can go on: no call, no row to ask and none to be read.
     fn is_at_a_standstill(&self) -> bool {
         self.calls.is_empty() && !self.has_rows_to_ask() && !self.wants_rows()

@@ -90,8 +90,8 @@ pub(super) struct Circumstances {
     pub(super) max_attempts: u16,
     /// When a call of this run was last answered.
     pub(super) last_answer: Option<Moment>,
-    /// Whether these rows are all that is left to ask.
-    pub(super) is_all_that_is_left: bool,
+    /// Whether nothing is left to ask but rows that have failed before.
+    pub(super) only_failed_rows_left: bool,
     /// Now.
     pub(super) now: Moment,
 }
@@ -230,7 +230,7 @@ pub(super) fn judge_error(
             let first_failed = *parcel.first_failed.get_or_insert(circumstances.now);
             let others_answered = circumstances.last_answer.is_some_and(|at| at > first_failed);
             // In an outage, failures tell nothing of these rows.
-            if others_answered || circumstances.is_all_that_is_left {
+            if others_answered || circumstances.only_failed_rows_left {
                 parcel.failures += 1;
             }
             let most = if others_answered { FAILURES_AMONG_ANSWERS } else { FAILURES_AT_THE_END };
@@ -289,7 +289,7 @@ mod tests {
     const NOW: Circumstances = Circumstances {
         max_attempts: 2,
         last_answer: Some(Moment(Duration::from_secs(90))),
-        is_all_that_is_left: false,
+        only_failed_rows_left: false,
         now: Moment(Duration::from_secs(60)),
     };
 
@@ -437,7 +437,7 @@ mod tests {
     fn an_outage_is_no_rows_fault_unless_nothing_else_is_left_to_tell_by() {
         let outage = Circumstances { last_answer: None, ..NOW };
         assert_eq!(fail(Parcel::of(rows(2)), 100, outage).parcels[0].rows.len(), 2);
-        let end = Circumstances { is_all_that_is_left: true, ..outage };
+        let end = Circumstances { only_failed_rows_left: true, ..outage };
         let verdict = fail(Parcel::of(rows(1)), FAILURES_AT_THE_END, end);
         assert_eq!(verdict.settled.len(), 1);
     }

@@ -77,7 +77,7 @@ impl Staged {
     ) -> Result<Parts, RunError> {
         let Staged { prompt, asker, governor, batcher } = self;
         let (plan, codebook) = (output.plan().clone(), Arc::clone(prompt.codebook()));
-        let (priors, journal) = open_journal(&output, &work, run, &codebook, &context)?;
+        let (priors, journal) = open_journal(job, &output, &work, run, &codebook, &context)?;
         let mut dedupe = Dedupe::new(job.batch.dedupe_texts);
         for (text_hash, label) in priors.labels() {
             dedupe.seed(text_hash, label);
@@ -90,9 +90,8 @@ impl Staged {
             parts: output.reader().clone(),
         };
         let clock = Arc::clone(&context.clock);
-        let stands = RunReport::of_parts(&plan, output.records().values());
         Ok(Parts {
-            labelled_before: stands.labelled + priors.labels().count() as u64,
+            labelled_before: labelled_by_model(job, &output) + priors.labels().count() as u64,
             line: Line { asker, journal, codebook, clock: Arc::clone(&clock) },
             events: context.events,
             governor,
@@ -107,8 +106,18 @@ impl Staged {
     }
 }
 
+/// Rows of finished parts that the model has labelled; none are counted where the input brings
+/// labels of its own, since parts don't tell the two apart.
+fn labelled_by_model(job: &JobSpec, output: &OpenOutput) -> u64 {
+    match &job.input.existing_label {
+        Some(_) => 0,
+        None => RunReport::of_parts(output.plan(), output.records().values()).labelled,
+    }
+}
+
 /// Replays what earlier runs paid for and opens the journal for this one.
 fn open_journal(
+    job: &JobSpec,
     output: &OpenOutput,
     work: &Work,
     run: &str,
@@ -116,9 +125,9 @@ fn open_journal(
     context: &RunContext,
 ) -> Result<(Priors, Arc<Mutex<Journal>>), RunError> {
     let folder = output.folder().journal_folder();
-    let (job, plan, records) = (output.fingerprint(), output.plan(), output.records());
+    let (fingerprint, plan, records) = (output.fingerprint(), output.plan(), output.records());
     let mut priors = Priors::default();
-    let replay = journal::replay(&folder, job, plan, |reply| {
+    let replay = journal::replay(&folder, fingerprint, plan, |reply| {
         let at = reply.at;
         priors.replay(reply, codebook, |position| {
             let part = plan.part_of(position).and_then(|part| records.get(&part));
@@ -126,10 +135,10 @@ fn open_journal(
         });
     });
     let replay = replay.map_err(OutputError::from)?;
-    priors.note_labelled(RunReport::of_parts(plan, records.values()).labelled);
+    priors.note_labelled(labelled_by_model(job, output));
     let spec = JournalSpec {
         folder,
-        job,
+        job: fingerprint,
         run: run.to_owned(),
         started: context.clock.wall(),
         plan: plan.clone(),

@@ -128,6 +128,15 @@ impl Coordinator<'_> {
         )));
     }
 
+    fn warn_of_refusals(&self) {
+        let rows = self.suspects.len();
+        let message = format!(
+            "{rows} rows in a row were refused and none was labelled meanwhile; if that goes on, \
+             stop the run and look at the prompt"
+        );
+        self.parts.events.emit(Event::Warning { message });
+    }
+
     /// Keeps a rejection's words; the first is told, since rows may end without a label for it.
     fn note_rejection(&mut self, error: &ProviderError) {
         let words = error.to_string();
@@ -168,7 +177,7 @@ impl Coordinator<'_> {
         Circumstances {
             max_attempts: self.job.batch.max_attempts,
             last_answer: self.last_answer,
-            is_all_that_is_left: self.has_asked_all(),
+            only_failed_rows_left: self.has_only_failed_rows(),
             now,
         }
     }
@@ -204,6 +213,9 @@ impl Coordinator<'_> {
         }
         if found == Finding::Open {
             found = self.suspects.finding(self.tally.has_labelled());
+            if found == Finding::TheirOwn {
+                self.warn_of_refusals();
+            }
         }
         self.act_on(found);
         match verdict.stop {
