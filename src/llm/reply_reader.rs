@@ -305,6 +305,8 @@ fn read_escape(chars: &mut std::str::Chars<'_>) -> Option<char> {
                 _ => char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER),
             }
         }
+        // No line end stands in a string, or a cut after it would change what the string is.
+        '\n' | '\r' => return None,
         char => char,
     })
 }
@@ -466,6 +468,15 @@ mod tests {
             "\"code\":",
         ]);
         prop::collection::vec(bit, 0..40).prop_map(|bits| bits.concat())
+    }
+
+    #[test]
+    fn a_line_end_breaks_a_string_even_behind_a_backslash() {
+        let reply = "{\"\\\n{={\"417:B\"";
+        for (at, _) in reply.char_indices() {
+            let whole = read(reply);
+            assert!(read_cut(&reply[..at]).iter().all(|member| whole.contains(member)), "{at}");
+        }
     }
 
     proptest! {
