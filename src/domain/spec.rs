@@ -193,8 +193,8 @@ pub struct ModelSpec {
 }
 
 impl ModelSpec {
-    /// The host that is asked: name and port, and for this machine the name alone, since a server
-    /// of one's own seldom keeps its port. Empty for the embedded provider.
+    /// The host that is asked: name and port, and `localhost` for this machine by whatever name and
+    /// port, since a server of one's own seldom keeps its port. Empty for the embedded provider.
     pub fn host(&self) -> String {
         if self.provider == ProviderKind::Lexical {
             return String::new();
@@ -203,7 +203,7 @@ impl ModelSpec {
         let authority = address.split('/').next().unwrap_or_default();
         let (name, _) = authority.rsplit_once(':').unwrap_or((authority, ""));
         let is_loopback = name == "localhost" || name == "[::1]" || name.starts_with("127.");
-        if is_loopback { name.to_owned() } else { authority.to_owned() }
+        if is_loopback { "localhost".to_owned() } else { authority.to_owned() }
     }
 }
 
