@@ -16,7 +16,7 @@ use crate::simulate::{
 #[derive(Args, Clone, Debug)]
 pub struct SimulateArguments {
     /// The port on 127.0.0.1; 0 takes a free one
-    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    #[arg(long, value_name = "PORT", default_value_t = simulate::DEFAULT_PORT)]
     pub port: u16,
     /// Tokens in any 60 seconds; 0 = no limit
     #[arg(long, value_name = "TOKENS", default_value_t = 0, help_heading = "Limits")]

@@ -4,7 +4,7 @@ use crate::domain::event::RunEnd;
 use crate::domain::{PartNumber, Tokens};
 use crate::input::InputError;
 use crate::llm::provider::ProviderError;
-use crate::output::{Difference, OutputError, PartError, PartSchemaError};
+use crate::output::{OutputError, PartError, PartSchemaError};
 
 /// Why a run could not start or go on. What was paid for stands in the journal.
 #[derive(Debug, thiserror::Error)]
@@ -37,13 +37,6 @@ pub enum RunError {
     /// The provider answered a preview with something else than a reply.
     #[error(transparent)]
     Provider(#[from] ProviderError),
-    /// The output holds the work of another job.
-    #[error(
-        "this output was made by another job: {}; \
-         put back what changed, or name another output folder",
-        list(.0)
-    )]
-    JobChanged(Vec<Difference>),
     /// A part whose rows are asked again can't be read.
     #[error("the part {} can't be opened again", .0.file_name())]
     Reopen(PartNumber, #[source] PartError),
@@ -56,10 +49,6 @@ pub enum RunError {
     /// A defect of this program.
     #[error("{0}; this is a defect of batchclass, please report it")]
     Internal(String),
-}
-
-fn list(differences: &[Difference]) -> String {
-    differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// Whose move it is after a [`RunError`].
@@ -87,7 +76,6 @@ impl RunError {
             RunError::PartSchema(_)
             | RunError::PromptTooLong { .. }
             | RunError::NothingToAsk
-            | RunError::JobChanged(_)
             | RunError::OutputInsideInput(_) => FailureKind::Usage,
             RunError::Provider(ProviderError::OutOfQuota { .. }) => FailureKind::Quota,
             RunError::Provider(_) => FailureKind::Provider,

@@ -33,7 +33,7 @@ pub use settings::{Admission, Faults, Refusal, RefusedParameter, Settings, Setti
 pub use tally::Stats;
 
 /// The port unless another is given.
-pub const DEFAULT_PORT: u16 = 8089;
+pub const DEFAULT_PORT: u16 = 8080;
 
 /// How long a shutdown waits for connections that are still sending.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
