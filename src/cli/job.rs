@@ -16,6 +16,7 @@ use crate::domain::spec::{
 };
 use crate::domain::{Codebook, CodebookError, JobSpec, Template, TemplateError, Tokens};
 use crate::llm::codes::{self, LabelDraft};
+use crate::llm::provider::Endpoint;
 use crate::llm::token_counter::{TokenCounter, vocabulary_of};
 
 /// Why settings make no job.
@@ -292,7 +293,7 @@ fn address(
     if base_url.ends_with("/chat/completions") {
         return Err(refuse(base_url, "ends too late; leave out /chat/completions"));
     }
-    let is_loopback = is_loopback(&url);
+    let is_loopback = Endpoint::parse(base_url).is_ok_and(|endpoint| endpoint.is_loopback());
     let api_key_env = match api_key_env {
         Some(variable) if variable.is_empty() => None,
         Some(variable) if !is_variable_name(&variable) => return Err(JobError::NoVariableName),
@@ -310,13 +311,6 @@ fn address(
 fn is_variable_name(name: &str) -> bool {
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     name.bytes().all(is_word) && !name.starts_with(|first: char| first.is_ascii_digit())
-}
-
-/// Whether an address stays on this machine.
-fn is_loopback(url: &reqwest::Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let is_loopback_ip = host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    is_loopback_ip || host == "localhost"
 }
 
 /// The labels with a code each: the given one, else the cheapest that is free.

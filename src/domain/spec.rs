@@ -2,6 +2,7 @@
 //!
 //! Settings are plain data. Their defaults are the constants here, which the help text quotes.
 
+use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -40,8 +41,6 @@ pub const BASE_URL: &str = "https://api.openai.com/v1";
 pub const API_KEY_ENV: &str = "OPENAI_API_KEY";
 /// Default of [`ModelSpec::max_output_tokens`]: what the smallest common model allows.
 pub const MAX_OUTPUT_TOKENS: u32 = 16_384;
-/// Most rows in one call: the number of three-digit keys from 100 to 999.
-pub const MAX_ROWS_PER_CALL: u32 = 900;
 
 /// A whole job, ready to run.
 #[derive(Clone, Debug)]
@@ -202,7 +201,8 @@ impl ModelSpec {
         let address = self.base_url.split_once("://").map_or(&*self.base_url, |(_, rest)| rest);
         let authority = address.split('/').next().unwrap_or_default();
         let (name, _) = authority.rsplit_once(':').unwrap_or((authority, ""));
-        let is_loopback = name == "localhost" || name == "[::1]" || name.starts_with("127.");
+        let address = name.trim_matches(['[', ']']).parse::<IpAddr>();
+        let is_loopback = name == "localhost" || address.is_ok_and(|address| address.is_loopback());
         if is_loopback { "localhost".to_owned() } else { authority.to_owned() }
     }
 }
@@ -254,4 +254,36 @@ impl OutputSpec {
 /// The name of the column that says why `label_column` is null.
 pub fn reason_column(label_column: &str) -> String {
     format!("{label_column}_reason")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(base_url: &str) -> String {
+        let model = ModelSpec {
+            provider: ProviderKind::Openai,
+            name: "m".into(),
+            base_url: base_url.into(),
+            api_key_env: None,
+            vocabulary: Vocabulary::O200k,
+            answer_form: AnswerForm::Array,
+            key: KeySource::Random,
+            reasoning_effort: None,
+            max_output_tokens: Tokens(1),
+            connect_timeout: Duration::ZERO,
+            read_timeout: Duration::ZERO,
+            reply_timeout: Duration::ZERO,
+        };
+        model.host()
+    }
+
+    #[test]
+    fn this_machine_is_one_host_by_every_name_and_nothing_else_is_it() {
+        for here in ["http://127.0.0.1:8080/v1", "http://localhost/v1", "http://[::1]:9/v1"] {
+            assert_eq!(host(here), "localhost", "{here}");
+        }
+        assert_eq!(host("https://127.models.example/v1"), "127.models.example");
+        assert_eq!(host("https://models.example:444/v1"), "models.example:444");
+    }
 }
