@@ -12,7 +12,7 @@ use super::checked_line;
 use super::job::Fingerprint;
 use super::names::{self, Generation};
 use super::part_identity::{PartIdentity, UnlabelledRows};
-use super::store::{Store, StoreError};
+use super::store::{self, Store, StoreError};
 use crate::domain::{PartNumber, PositionRange, RowId, UnixMillis};
 
 /// What stands in a part, and what it took to get there: `manifest/000001.json`.
@@ -196,11 +196,11 @@ pub(super) fn store_record(
             match standing {
                 Some(standing) if standing.is_of_the_same_part(record) => Ok(()),
                 // A torn record, or one of bytes that no longer stand: the part outranks it.
-                None => store.replace(&name, encoded),
+                None => store::put(store, &name, encoded).map(drop),
                 Some(_) => Err(StoreError::AlreadyExists { name: path }),
             }
         }
-        stored => stored,
+        stored => stored.map(drop),
     }
 }
 
@@ -251,7 +251,7 @@ mod tests {
         let encoded = checked_line::encode(&record(1, 1)).unwrap();
         let name = names::record(PartNumber(1), 1);
         for cut in [0, 1, encoded.len() / 2, encoded.len() - 2] {
-            store.replace(&name, &encoded[..cut]).unwrap();
+            store::put(&store, &name, &encoded[..cut]).unwrap();
             let manifest = Manifest::load(&store, Fingerprint::of(b"job")).unwrap();
             assert_eq!((manifest.newest.len(), manifest.damaged.len()), (0, 1));
         }

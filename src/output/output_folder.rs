@@ -20,7 +20,7 @@ use super::part_reader::PartReader;
 use super::part_schema::PartSchema;
 use super::part_writer::{EncodedPart, PartWriter, Provenance, SealedPart};
 use super::recovery::{Recovery, recover};
-use super::store::{LocalStore, Store, StoreError};
+use super::store::{self, LocalStore, Store, StoreError};
 use super::success::Success;
 use crate::domain::{Codebook, PartNumber, Plan, Stretch, UnixMillis};
 
@@ -140,9 +140,11 @@ impl OutputFolder {
         let encoded = job.encode().map_err(|error| self.unwritable(names::JOB, error))?;
         match self.store.create(names::JOB, &encoded) {
             // `look` has found that it is torn and that nothing is bound to it.
-            Err(StoreError::AlreadyExists { .. }) => self.store.replace(names::JOB, &encoded)?,
+            Err(StoreError::AlreadyExists { .. }) => {
+                store::put(self.store.as_ref(), names::JOB, &encoded)?
+            }
             created => created?,
-        }
+        };
         self.look()?.ok_or_else(|| OutputError::Damaged {
             path: self.path(names::JOB),
             reason: "it is gone right after it was written".to_owned(),
@@ -215,7 +217,7 @@ impl OpenOutput {
         let encoded = json.map_err(|error| self.folder.unwritable(&name, error))?;
         match self.folder.store.create(&name, &encoded) {
             Err(StoreError::AlreadyExists { .. }) => self.settle_stretch(&name, &encoded)?,
-            created => created?,
+            created => drop(created?),
         }
         self.found.plan = plan;
         self.found.later_stretches += 1;
@@ -229,7 +231,8 @@ impl OpenOutput {
             return Ok(());
         }
         if serde_json::from_slice::<LaterStretch>(&standing).is_err() {
-            return Ok(self.folder.store.replace(name, encoded)?);
+            store::put(self.folder.store.as_ref(), name, encoded)?;
+            return Ok(());
         }
         let reason = "it plans other rows".to_owned();
         Err(OutputError::Damaged { path: self.folder.path(name), reason })
@@ -285,7 +288,8 @@ impl OpenOutput {
         let name = encoded.identity.part.file_name();
         let store = self.folder.store.as_ref();
         if encoded.identity.generation > 1 {
-            return Ok(store.replace(&name, &encoded.bytes)?);
+            store::put(store, &name, &encoded.bytes)?;
+            return Ok(());
         }
         match store.create(&name, &encoded.bytes) {
             Err(StoreError::AlreadyExists { name: path }) => {
@@ -296,12 +300,13 @@ impl OpenOutput {
                 }
                 match PartIdentity::of_end(&name, &standing, self.found.fingerprint) {
                     // An earlier try of this commit was cut.
-                    Err(PartError::Torn { .. }) => Ok(store.replace(&name, &encoded.bytes)?),
-                    _ => Err(StoreError::AlreadyExists { name: path }.into()),
+                    Err(PartError::Torn { .. }) => store::put(store, &name, &encoded.bytes)?,
+                    _ => return Err(StoreError::AlreadyExists { name: path }.into()),
                 }
             }
-            stored => Ok(stored?),
-        }
+            stored => stored?,
+        };
+        Ok(())
     }
 
     /// The totals of the parts that stand.
@@ -317,7 +322,7 @@ impl OpenOutput {
         let totals = self.totals(now);
         let json = serde_json::to_vec_pretty(&totals);
         let encoded = json.map_err(|error| self.folder.unwritable(SUCCESS, error))?;
-        self.folder.store.replace(SUCCESS, &encoded)?;
+        store::put(self.folder.store.as_ref(), SUCCESS, &encoded)?;
         self.found.success = Some(totals.clone());
         Ok(totals)
     }
@@ -380,7 +385,7 @@ pub(in crate::output) mod tests {
 
     fn write(path: PathBuf, bytes: &[u8]) {
         let folder = LocalStore::new(path.parent().unwrap());
-        folder.replace(path.file_name().unwrap().to_str().unwrap(), bytes).unwrap();
+        store::put(&folder, path.file_name().unwrap().to_str().unwrap(), bytes).unwrap();
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::super::checked_line;
-use super::super::store::{LocalStore, Store, StoreError};
+use super::super::store::{self, LocalStore, StoreError};
 use super::append_file::AppendFile;
 use super::syncer::Syncer;
 use crate::domain::{Tokens, UnixMillis};
@@ -127,7 +127,7 @@ fn compact(path: &Path, now: UnixMillis) -> Result<(), StoreError> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let within = folder.file_name().unwrap_or_default().to_string_lossy();
     let above = folder.parent().unwrap_or(Path::new(""));
-    LocalStore::new(above).replace(&format!("{within}/{FILE}"), &encoded)
+    store::put(&LocalStore::new(above), &format!("{within}/{FILE}"), &encoded).map(drop)
 }
 
 fn encode(path: &Path, lines: &[Line]) -> Result<Vec<u8>, StoreError> {
@@ -209,7 +209,8 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         for cut in 0..whole.len() {
             let torn = [&whole[..], &whole[..cut]].concat();
-            LocalStore::new(folder.path()).replace("journal/charges.jsonl", &torn).unwrap();
+            let store = LocalStore::new(folder.path());
+            store::put(&store, "journal/charges.jsonl", &torn).unwrap();
             charges(folder.path(), "r2", 0).sent(1, Tokens(1), UnixMillis(20)).unwrap();
             assert_eq!(past(folder.path(), 30), [(10, 500, false), (20, 1, false)], "cut {cut}");
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use super::{Store, StoreError, Stored};
+use super::{Store, StoreError, Stored, Version};
 
 /// How the chosen call fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,13 +63,13 @@ impl FaultyStore {
         &self,
         name: &str,
         whole: impl FnOnce() -> Result<T, StoreError>,
-        half: impl FnOnce() -> Result<(), StoreError>,
+        half: impl FnOnce() -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let Some(fault) = self.next_fault() else { return whole() };
         match fault {
             Fault::Passing | Fault::Lasting => {}
             Fault::ErrorButDone => drop(whole()?),
-            Fault::Torn => half()?,
+            Fault::Torn => drop(half()?),
         }
         let kind = match fault {
             Fault::Passing => io::ErrorKind::TimedOut,
@@ -80,7 +80,7 @@ impl FaultyStore {
 }
 
 impl Store for FaultyStore {
-    fn create(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+    fn create(&self, name: &str, bytes: &[u8]) -> Result<Version, StoreError> {
         self.act(
             name,
             || self.inner.create(name, bytes),
@@ -88,28 +88,32 @@ impl Store for FaultyStore {
         )
     }
 
-    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+    fn replace(&self, name: &str, bytes: &[u8], seen: &Version) -> Result<Version, StoreError> {
         self.act(
             name,
-            || self.inner.replace(name, bytes),
-            || self.inner.replace(name, &bytes[..bytes.len() / 2]),
+            || self.inner.replace(name, bytes, seen),
+            || self.inner.replace(name, &bytes[..bytes.len() / 2], seen),
         )
     }
 
     fn read(&self, name: &str) -> Result<Bytes, StoreError> {
-        self.act(name, || self.inner.read(name), || Ok(()))
+        let read = || self.inner.read(name);
+        self.act(name, read, read)
     }
 
     fn read_end(&self, name: &str, bytes: u64) -> Result<Bytes, StoreError> {
-        self.act(name, || self.inner.read_end(name, bytes), || Ok(()))
+        let read = || self.inner.read_end(name, bytes);
+        self.act(name, read, read)
     }
 
     fn list(&self, folder: &str) -> Result<Vec<Stored>, StoreError> {
-        self.act(folder, || self.inner.list(folder), || Ok(()))
+        let list = || self.inner.list(folder);
+        self.act(folder, list, list)
     }
 
     fn delete(&self, name: &str) -> Result<(), StoreError> {
-        self.act(name, || self.inner.delete(name), || Ok(()))
+        let delete = || self.inner.delete(name);
+        self.act(name, delete, delete)
     }
 }
 

@@ -5,7 +5,7 @@
 //! of it is refused once the folder stands on another device than at the first write: a mount
 //! that went away leaves an ordinary local folder behind.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::IntoRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -17,7 +17,8 @@ use bytes::Bytes;
 use rustix::fs::{AtFlags, CWD, RenameFlags};
 use rustix::io::Errno;
 
-use super::{Store, StoreError, Stored};
+use super::{Store, StoreError, Stored, Version};
+use crate::domain::UnixMillis;
 
 /// How the name of a file that was not finished ends.
 const UNFINISHED: &str = ".batchclass-tmp";
@@ -55,22 +56,26 @@ impl LocalStore {
         &self,
         name: &str,
         bytes: &[u8],
-        publish: fn(&Path, &Path) -> io::Result<()>,
-    ) -> Result<(), StoreError> {
+        publish: impl FnOnce(&Path, &Path) -> io::Result<()>,
+    ) -> Result<Version, StoreError> {
         let path = self.path(name);
         let folder = path.parent().unwrap_or(&self.root);
         let steps = || {
             self.check_device()?;
             make_folders(folder)?;
             let unfinished = self.unfinished_path(&path);
-            let stored = write_synced(&unfinished, bytes, mode_of(name))
-                .and_then(|()| publish(&unfinished, &path));
+            let stored = write_synced(&unfinished, bytes, mode_of(name)).and_then(|()| {
+                let version = version(&fs::symlink_metadata(&unfinished)?);
+                publish(&unfinished, &path)?;
+                Ok(version)
+            });
             if stored.is_err() {
                 // Best effort: a file that stays is removed by the next run's recovery.
                 let _ = fs::remove_file(&unfinished);
             }
-            stored?;
-            sync_folder(folder)
+            let version = stored?;
+            sync_folder(folder)?;
+            Ok(version)
         };
         steps().map_err(|source: io::Error| self.failed("writing", name, source))
     }
@@ -99,13 +104,26 @@ impl LocalStore {
 }
 
 impl Store for LocalStore {
-    fn create(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+    fn create(&self, name: &str, bytes: &[u8]) -> Result<Version, StoreError> {
         self.store(name, bytes, rename_to_new)
     }
 
     #[expect(clippy::disallowed_methods, reason = "here a file becomes visible")]
-    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
-        self.store(name, bytes, |from, to| fs::rename(from, to))
+    fn replace(&self, name: &str, bytes: &[u8], seen: &Version) -> Result<Version, StoreError> {
+        let mut is_changed = false;
+        let stored = self.store(name, bytes, |from, to| {
+            // Between this look and the rename only the claim keeps others away.
+            is_changed = match fs::symlink_metadata(to) {
+                Ok(standing) => version(&standing) != *seen,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+                Err(error) => return Err(error),
+            };
+            if is_changed { Err(io::ErrorKind::Other.into()) } else { fs::rename(from, to) }
+        });
+        if is_changed {
+            return Err(StoreError::Changed { name: self.path(name).display().to_string() });
+        }
+        stored
     }
 
     fn read(&self, name: &str) -> Result<Bytes, StoreError> {
@@ -137,10 +155,13 @@ impl Store for LocalStore {
                 let entry = entry?;
                 let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
                 match fs::metadata(entry.path()) {
-                    Ok(found) if found.is_dir() => {
-                        listed.push(Stored { name: name + "/", bytes: 0 });
-                    }
-                    Ok(found) => listed.push(Stored { name, bytes: found.len() }),
+                    Ok(found) if found.is_dir() => listed.push(Stored::folder(name + "/")),
+                    Ok(found) => listed.push(Stored {
+                        name,
+                        bytes: found.len(),
+                        modified: modified(&found),
+                        version: version(&found),
+                    }),
                     // Removed since, or a link to nowhere.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     Err(error) => return Err(error),
@@ -163,6 +184,17 @@ impl Store for LocalStore {
         };
         steps().map_err(|source: io::Error| self.failed("removing", name, source))
     }
+}
+
+/// A file that was written anew has another inode, size or time.
+fn version(found: &Metadata) -> Version {
+    let (inode, bytes) = (found.ino(), found.len());
+    Version(format!("{inode}-{bytes}-{}.{:09}", found.mtime(), found.mtime_nsec()).into())
+}
+
+fn modified(found: &Metadata) -> UnixMillis {
+    let millis = found.mtime().saturating_mul(1_000) + found.mtime_nsec() / 1_000_000;
+    UnixMillis(u64::try_from(millis).unwrap_or(0))
 }
 
 /// Only the owner may read what is in `_batchclass/`: the job's secret, raw replies.
@@ -232,6 +264,7 @@ fn link_to_new(from: &Path, to: &Path) -> io::Result<()> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use super::super::put;
     use super::*;
 
     #[test]
@@ -282,7 +315,8 @@ mod tests {
         std::os::unix::fs::symlink(&victim, folder.path().join("part-000001.parquet")).unwrap();
         let store = LocalStore::new(folder.path());
         store.create("part-000001.parquet", b"new").unwrap_err();
-        store.replace("part-000001.parquet", b"new").unwrap();
+        let error = put(&store, "part-000001.parquet", b"new").unwrap_err();
+        assert!(matches!(error, StoreError::Changed { .. }), "{error}");
         assert_eq!(fs::read(&victim).unwrap(), b"mine");
     }
 

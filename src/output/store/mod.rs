@@ -12,6 +12,8 @@ use std::io;
 
 use bytes::Bytes;
 
+use crate::domain::UnixMillis;
+
 pub use faulty::{Fault, FaultyStore, Then};
 pub use local::LocalStore;
 pub(in crate::output) use local::make_folders;
@@ -19,18 +21,19 @@ pub use memory::MemoryStore;
 
 /// Whole objects by name. A name is a relative path with `/` between its parts.
 pub trait Store: Send + Sync {
-    /// Stores `bytes` under a new name.
+    /// Stores `bytes` under a new name; returns their version.
     ///
     /// # Errors
     /// [`StoreError::AlreadyExists`] if the name is taken; the object there is untouched.
-    fn create(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError>;
+    fn create(&self, name: &str, bytes: &[u8]) -> Result<Version, StoreError>;
 
-    /// Stores `bytes` under `name`, in place of what may be there; a reader sees the old object or
-    /// the new one, never a mixture.
+    /// Stores `bytes` under `name`, in place of the object of version `seen`; returns theirs. A
+    /// reader sees the old object or the new one, never a mixture.
     ///
     /// # Errors
-    /// If storage fails.
-    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError>;
+    /// [`StoreError::Changed`] if another version stands there, or none;
+    /// [`StoreError::Refused`] where nothing can be replaced.
+    fn replace(&self, name: &str, bytes: &[u8], seen: &Version) -> Result<Version, StoreError>;
 
     /// The whole object.
     ///
@@ -54,9 +57,13 @@ pub trait Store: Send + Sync {
     /// Removes an object; one that is not there is removed already.
     ///
     /// # Errors
-    /// If storage fails.
+    /// [`StoreError::Refused`] where nothing can be removed.
     fn delete(&self, name: &str) -> Result<(), StoreError>;
 }
+
+/// Which bytes stand under a name, as storage tells them from those before: an ETag. Opaque.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version(pub(in crate::output) Box<str>);
 
 /// One entry of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +72,41 @@ pub struct Stored {
     pub name: String,
     /// Its size; 0 for a sub-folder.
     pub bytes: u64,
+    /// When it was stored, by the storage's clock; 0 for a sub-folder.
+    pub modified: UnixMillis,
+    /// Which bytes stand there; empty for a sub-folder.
+    pub version: Version,
+}
+
+impl Stored {
+    /// The entry of a sub-folder; `name` ends with `/`.
+    pub(in crate::output) fn folder(name: String) -> Stored {
+        Stored { name, bytes: 0, modified: UnixMillis(0), version: Version("".into()) }
+    }
+}
+
+/// Stores `bytes` under `name`, whatever stands there.
+///
+/// # Errors
+/// As [`Store::replace`]; [`StoreError::Changed`] if another writer is at work.
+pub fn put(store: &dyn Store, name: &str, bytes: &[u8]) -> Result<Version, StoreError> {
+    match store.create(name, bytes) {
+        Err(StoreError::AlreadyExists { .. }) => {
+            store.replace(name, bytes, &version_of(store, name)?)
+        }
+        created => created,
+    }
+}
+
+/// The version of what stands under `name`.
+///
+/// # Errors
+/// [`StoreError::NotFound`] if nothing does.
+pub fn version_of(store: &dyn Store, name: &str) -> Result<Version, StoreError> {
+    let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let standing = store.list(folder)?.into_iter().find(|stored| stored.name == name);
+    let standing = standing.ok_or_else(|| StoreError::NotFound { name: name.to_owned() })?;
+    Ok(standing.version)
 }
 
 /// Why storage did not do it, told apart by the remedy. `name` is the full path.
@@ -79,6 +121,20 @@ pub enum StoreError {
     /// The name is taken.
     #[error("{name} exists already")]
     AlreadyExists {
+        /// The object.
+        name: String,
+    },
+    /// Other bytes stand there than the caller has seen.
+    #[error("{name} was changed by another writer")]
+    Changed {
+        /// The object.
+        name: String,
+    },
+    /// This storage can't do that at all.
+    #[error("{name}: this storage refuses {doing}")]
+    Refused {
+        /// What was tried, such as `replacing`.
+        doing: &'static str,
         /// The object.
         name: String,
     },
@@ -148,8 +204,15 @@ mod tests {
         let again = store.create("b", b"2");
         assert!(matches!(again, Err(StoreError::AlreadyExists { .. })), "{again:?}");
         assert_eq!(&store.read("b").unwrap()[..], b"1");
-        store.replace("b", b"345").unwrap();
-        store.replace("a", b"x").unwrap();
+        let first = version_of(store, "b").unwrap();
+        let second = store.replace("b", b"345", &first).unwrap();
+        assert_eq!(second, version_of(store, "b").unwrap());
+        let stale = store.replace("b", b"6", &first);
+        assert!(matches!(stale, Err(StoreError::Changed { .. })), "{stale:?}");
+        let absent = store.replace("none", b"6", &first);
+        assert!(matches!(absent, Err(StoreError::Changed { .. })), "{absent:?}");
+        put(store, "a", b"w").unwrap();
+        put(store, "a", b"x").unwrap();
         assert_eq!(&store.read("b").unwrap()[..], b"345");
         assert_eq!(&store.read_end("b", 2).unwrap()[..], b"45");
         assert_eq!(&store.read_end("b", 20).unwrap()[..], b"345");
