@@ -11,10 +11,12 @@
 //! 6. [`simulate`]: an OpenAI-compatible loopback server to rehearse a job against.
 //! 7. [`summary`]: counts and accuracy over finished parts.
 //! 8. [`verify`]: the proof that an output is what it promises to be.
-//! 9. [`cli`]: what was typed, the environment, progress and exit codes.
+//! 9. [`compact`]: small parts rewritten into full ones.
+//! 10. [`cli`]: what was typed, the environment, progress and exit codes.
 
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod compact;
 pub mod domain;
 pub mod input;
 pub mod llm;

@@ -29,6 +29,7 @@ pub use self::error::{FailureKind, RunError};
 pub use self::preview::{PREVIEW_ROWS, Preview, PreviewRow, preview};
 pub use self::report::RunReport;
 use self::setup::rows_wanted;
+pub use self::setup::run_name;
 use self::stage::Staged;
 use self::tally::Tally;
 use self::work::Work;

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module, and the modules that it may name besides itself.
-const TABLE: [(&str, &[&str]); 9] = [
+const TABLE: [(&str, &[&str]); 10] = [
+    ("compact", &["output", "input", "domain"]),
     ("domain", &[]),
     ("input", &["domain"]),
     ("llm", &["domain"]),
@@ -14,7 +15,13 @@ const TABLE: [(&str, &[&str]); 9] = [
     ("simulate", &["llm", "domain"]),
     ("summary", &["domain"]),
     ("verify", &["output", "input", "domain"]),
-    ("cli", &["domain", "input", "llm", "output", "pipeline", "simulate", "summary", "verify"]),
+    (
+        "cli",
+        &[
+            "domain", "input", "llm", "output", "pipeline", "simulate", "summary", "verify",
+            "compact",
+        ],
+    ),
 ];
 
 /// `module` names `named` at `line` of `file`.

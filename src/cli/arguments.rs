@@ -1,6 +1,7 @@
 //! What may be typed. `batchclass INPUT OUT` is `batchclass run INPUT OUT`.
 
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -93,6 +94,12 @@ pub enum Command {
     /// each row has a label or a reason. With --input its ids are compared with the input's.
     #[command(after_help = VERIFY_EXIT_CODES)]
     Verify(VerifyArguments),
+    /// Rewrite the small or refilled parts of a finished OUT into full ones, in a new output DEST
+    ///
+    /// Rows, labels and reasons stay as they are, and OUT is not changed; nothing is asked. DEST is
+    /// an output of the same job: later runs can go on with it in place of OUT. Run the same
+    /// command again after a crash.
+    Compact(CompactArguments),
 }
 
 /// What `run` takes.
@@ -143,6 +150,20 @@ pub struct VerifyArguments {
     pub json: bool,
 }
 
+/// What `compact` takes.
+#[derive(Args, Debug)]
+pub struct CompactArguments {
+    /// The finished output folder
+    #[arg(value_name = "OUT")]
+    pub output: PathBuf,
+    /// The folder of the new output; it is made if it isn't there
+    #[arg(value_name = "DEST")]
+    pub destination: PathBuf,
+    /// Rows in each new part
+    #[arg(long, value_name = "ROWS", default_value = "50000")]
+    pub rows_per_part: NonZeroU32,
+}
+
 /// Where the settings come from.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ConfigArgument {
@@ -188,7 +209,7 @@ pub fn with_command(
 mod tests {
     use super::*;
 
-    const COMMANDS: [&str; 5] = ["run", "init", "preview", "simulate", "verify"];
+    const COMMANDS: [&str; 6] = ["run", "init", "preview", "simulate", "verify", "compact"];
 
     fn typed(words: &[&str], is_file: bool) -> Vec<String> {
         let words = std::iter::once("batchclass").chain(words.iter().copied());

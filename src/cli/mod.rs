@@ -5,6 +5,7 @@
 
 pub mod api_key;
 pub mod arguments;
+pub mod compact_command;
 pub mod config_file;
 pub mod console;
 mod engine;
@@ -79,6 +80,7 @@ fn obey(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Simulate(arguments) => simulate_command::simulate(&arguments),
         Command::Verify(arguments) => verify_command::verify(arguments),
+        Command::Compact(arguments) => compact_command::compact_output(&arguments),
     }
 }
 

@@ -1,6 +1,9 @@
 //! Some columns of a part, batch by batch: what looking a part over takes, in little memory.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
@@ -35,6 +38,15 @@ impl PartScan {
         let (identity, attempts, _) = PartIdentity::of_end(name, &bytes, job)?;
         let reader = guard(|| projected(bytes, columns)).ok_or_else(|| damaged(name))?;
         Ok(PartScan { name: name.to_owned(), identity, attempts, reader: Some(reader) })
+    }
+
+    /// All columns of the part `bytes`, which is called `name`.
+    ///
+    /// # Errors
+    /// If the file is torn.
+    pub fn columns_of(name: &str, bytes: Bytes) -> Result<SchemaRef, PartError> {
+        let builder = guard(|| ParquetRecordBatchReaderBuilder::try_new(bytes));
+        Ok(Arc::clone(builder.ok_or_else(|| damaged(name))?.schema()))
     }
 
     /// What the part's footer says.

@@ -96,7 +96,7 @@ pub(super) fn rows_wanted(job: &JobSpec, input: &OrderedInput) -> u64 {
 ///
 /// # Errors
 /// If the machine has no randomness.
-pub(super) fn run_name(now: UnixMillis) -> Result<String, RunError> {
+pub fn run_name(now: UnixMillis) -> Result<String, RunError> {
     let chance = getrandom::u32().map_err(no_randomness)?;
     let time = i64::try_from(now.0).ok().and_then(chrono::DateTime::from_timestamp_millis);
     let time = time.unwrap_or_default().format("%Y%m%dT%H%M%SZ");

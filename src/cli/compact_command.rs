@@ -1,0 +1,38 @@
+//! `compact`: an output's rows in full parts, in a new output.
+
+use super::arguments::CompactArguments;
+use super::console;
+use super::exit_code::ExitCode;
+use super::run_command::Failure;
+use crate::compact::{CompactError, CompactSpec, compact};
+use crate::domain::Clock as _;
+use crate::domain::clock::SystemClock;
+use crate::output::OutputFolder;
+use crate::pipeline::run_name;
+
+/// Rewrites an output into another one and says what came of it.
+///
+/// # Errors
+/// If the output is not finished, the other one holds anything else, or storage fails.
+pub(super) fn compact_output(arguments: &CompactArguments) -> Result<ExitCode, Failure> {
+    let started = SystemClock::start().wall();
+    let spec =
+        CompactSpec { rows_per_part: arguments.rows_per_part, run: run_name(started)?, started };
+    let [from, to] = [&arguments.output, &arguments.destination].map(OutputFolder::new);
+    let done = compact(&from, &to, &spec)?;
+    console::message(&format!(
+        "{} rows in {} parts, where there were {}: {}",
+        done.rows,
+        done.parts,
+        done.parts_before,
+        arguments.destination.display()
+    ));
+    Ok(ExitCode::Done)
+}
+
+impl From<CompactError> for Failure {
+    fn from(error: CompactError) -> Failure {
+        let code = if error.is_usage() { ExitCode::Usage } else { ExitCode::Stopped };
+        Failure::new(code, error)
+    }
+}

@@ -1,0 +1,278 @@
+//! Rewrites the small or refilled parts of a finished output into full ones, in a new output.
+//!
+//! The rows, their labels and reasons stay as they are, in id order; nothing is asked. What is
+//! written is an output like any other: it is resumed after a crash and answers the same job.
+
+mod merged;
+
+use std::mem::take;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
+
+use self::merged::{MergedRows, Run};
+use crate::domain::spec::IdSource;
+use crate::domain::{Codebook, CodebookError, Outcome, PartNumber, Plan, RowId, UnixMillis};
+use crate::input::{InputError, ROW_NUMBER_COLUMN};
+use crate::output::{
+    Found, Job, OpenOutput, OutputError, OutputFolder, PartError, PartReader, PartScan, PartSchema,
+    PartSchemaError, Provenance, SealedPart, Spent, WriterSpec,
+};
+
+/// How an output is rewritten.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompactSpec {
+    /// Rows in each new part.
+    pub rows_per_part: NonZeroU32,
+    /// This run's name.
+    pub run: String,
+    /// When it began.
+    pub started: UnixMillis,
+}
+
+/// What was rewritten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compacted {
+    /// Rows in the new output.
+    pub rows: u64,
+    /// Parts before.
+    pub parts_before: u64,
+    /// Parts now.
+    pub parts: u64,
+}
+
+/// Why an output can't be rewritten. The one that it is made of is never changed.
+#[derive(Debug, thiserror::Error)]
+pub enum CompactError {
+    /// There is no output.
+    #[error("there is no output of batchclass at {0}; check the path")]
+    NoOutput(String),
+    /// Rows are missing from it.
+    #[error("{path} is not finished: {rows_left} rows stand in no part yet; finish its run first")]
+    NotFinished {
+        /// The output.
+        path: String,
+        /// Planned rows without a part.
+        rows_left: u64,
+    },
+    /// A crash left something that the next run puts right.
+    #[error("{0} has to be put right by its own run first; run that again")]
+    Unsettled(String),
+    /// One lies within the other.
+    #[error("{to} and {from} lie within each other; name another folder")]
+    Nested {
+        /// The output that is read.
+        from: String,
+        /// The one to be written.
+        to: String,
+    },
+    /// A part can't be read.
+    #[error("the part {} can't be read", .part.file_name())]
+    Part {
+        /// Which part.
+        part: PartNumber,
+        /// The cause.
+        source: PartError,
+    },
+    /// The job's labels don't form a codebook any more.
+    #[error("job.json can't be used")]
+    Job(#[from] CodebookError),
+    /// The columns of the parts can't stand in a part.
+    #[error(transparent)]
+    Schema(#[from] PartSchemaError),
+    /// The ids can't be read.
+    #[error(transparent)]
+    Ids(#[from] InputError),
+    /// One of the two outputs can't be used, or storage failed.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+}
+
+impl CompactError {
+    /// Whether the user has to change the command or finish a run, rather than wait for storage.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            CompactError::Output(error) => error.is_usage(),
+            CompactError::Part { source, .. } => !matches!(source, PartError::Store(_)),
+            _ => true,
+        }
+    }
+}
+
+/// Writes the rows of `from` to `to` in parts of `spec.rows_per_part` rows. Called again after a
+/// crash it goes on; over a finished `to` it writes nothing.
+///
+/// # Errors
+/// If `from` is not finished, `to` holds anything else, or storage fails; `from` is untouched.
+pub fn compact(
+    from: &OutputFolder,
+    to: &OutputFolder,
+    spec: &CompactSpec,
+) -> Result<Compacted, CompactError> {
+    let path = from.location().display().to_string();
+    if from.location().starts_with(to.location()) || to.location().starts_with(from.location()) {
+        return Err(CompactError::Nested { from: path, to: to.location().display().to_string() });
+    }
+    let found = from.look()?.ok_or_else(|| CompactError::NoOutput(path.clone()))?;
+    check_finished(&found, path)?;
+    let codebook = codebook(&found.job)?;
+    let columns = columns(from, &found)?;
+    let id_column = id_column(&found.job);
+    let reader = PartReader::new(
+        Arc::clone(from.store()),
+        found.fingerprint,
+        columns.clone(),
+        Arc::clone(&codebook),
+    );
+    let mut output = to.begin(WriterSpec {
+        job: job(&found, spec),
+        schema: columns,
+        codebook,
+        id_column: id_column.to_owned(),
+        provenance: provenance(&found, spec),
+        started: spec.started,
+    })?;
+    let mut rewriting = Rewriting::new(&mut output, found.spent, spec.started);
+    let mut rows = MergedRows::new(&found.plan, &reader, id_column);
+    while let Some(run) = rows.next()? {
+        rewriting.take(run)?;
+    }
+    let is_finished = output.folder().look()?.is_some_and(|found| found.success.is_some());
+    if found.success.is_some() && !is_finished {
+        output.finish(spec.started)?;
+    }
+    Ok(Compacted {
+        rows: output.plan().rows(),
+        parts_before: found.records.len() as u64,
+        parts: u64::from(output.plan().parts()),
+    })
+}
+
+fn check_finished(found: &Found, path: String) -> Result<(), CompactError> {
+    let rows_left = found.plan.rows() - found.rows_done();
+    if rows_left > 0 {
+        return Err(CompactError::NotFinished { path, rows_left });
+    }
+    if !found.problems.is_empty() {
+        return Err(CompactError::Unsettled(path));
+    }
+    Ok(())
+}
+
+fn codebook(job: &Job) -> Result<Arc<Codebook>, CompactError> {
+    let prompt = &job.prompt;
+    Ok(Arc::new(Codebook::new(prompt.labels.clone(), prompt.unsure_code.clone())?))
+}
+
+/// The columns of the parts, all but ours taken for the input's: a label column that took the
+/// input's place stands where it stands.
+fn columns(from: &OutputFolder, found: &Found) -> Result<PartSchema, CompactError> {
+    let label_column = &found.job.label_column;
+    let input = match found.records.keys().next() {
+        Some(part) => {
+            let failed = |source| CompactError::Part { part: *part, source };
+            let name = part.file_name();
+            let bytes = from.store().read(&name).map_err(|error| failed(error.into()))?;
+            let schema = PartScan::columns_of(&name, bytes).map_err(failed)?;
+            let ours = schema.fields().len().saturating_sub(2);
+            Schema::new(schema.fields()[..ours].to_vec())
+        }
+        None => Schema::empty(),
+    };
+    Ok(PartSchema::new(&input, label_column, None)?)
+}
+
+fn id_column(job: &Job) -> &str {
+    match &job.input.id {
+        IdSource::Column(name) => name,
+        IdSource::RowNumber => ROW_NUMBER_COLUMN,
+    }
+}
+
+/// The same job, its rows planned in larger parts.
+fn job(found: &Found, spec: &CompactSpec) -> Job {
+    Job {
+        created: spec.started,
+        batchclass: env!("CARGO_PKG_VERSION").to_owned(),
+        stretch: Plan::default().extend_to(found.plan.rows(), spec.rows_per_part),
+        ..found.job.clone()
+    }
+}
+
+/// Who answered, as the newest part says.
+fn provenance(found: &Found, spec: &CompactSpec) -> Provenance {
+    let newest = found.records.values().max_by_key(|record| record.written);
+    let said = newest.map(|record| (record.provider.clone(), record.model.clone()));
+    let (provider, model) = said.unwrap_or_default();
+    Provenance { provider, model, run: spec.run.clone() }
+}
+
+/// The new output, and the rows that wait for the rest of their part.
+struct Rewriting<'a> {
+    output: &'a mut OpenOutput,
+    columns: Vec<RecordBatch>,
+    ids: Option<(RowId, RowId)>,
+    outcomes: Vec<Outcome>,
+    /// The part that the next row belongs to.
+    next: PartNumber,
+    /// What the old output cost, until the first new part has taken it over.
+    spent: Spent,
+    now: UnixMillis,
+}
+
+impl<'a> Rewriting<'a> {
+    fn new(output: &'a mut OpenOutput, spent: Spent, now: UnixMillis) -> Rewriting<'a> {
+        let is_begun = !output.records().is_empty();
+        Rewriting {
+            output,
+            columns: Vec::new(),
+            ids: None,
+            outcomes: Vec::new(),
+            next: PartNumber(1),
+            spent: if is_begun { Spent::default() } else { spent },
+            now,
+        }
+    }
+
+    /// Takes rows in id order; writes each part that they fill.
+    fn take(&mut self, mut run: Run) -> Result<(), CompactError> {
+        while !run.ids.is_empty() {
+            let planned = self.output.plan().range_of(self.next).map_or(u64::MAX, |it| it.rows);
+            let wanted = planned - self.outcomes.len() as u64;
+            let rows = usize::try_from(wanted).unwrap_or(usize::MAX).min(run.ids.len());
+            self.add(run.split_to(rows));
+            if rows as u64 == wanted {
+                self.seal()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, run: Run) {
+        if let (Some(first), Some(last)) = (run.ids.first(), run.ids.last()) {
+            let first = self.ids.take().map_or_else(|| first.clone(), |(first, _)| first);
+            self.ids = Some((first, last.clone()));
+        }
+        self.columns.push(run.columns);
+        self.outcomes.extend(run.outcomes);
+    }
+
+    fn seal(&mut self) -> Result<(), CompactError> {
+        let number = self.next;
+        self.next = PartNumber(number.0 + 1);
+        let (columns, outcomes) = (take(&mut self.columns), take(&mut self.outcomes));
+        let ids = self.ids.take();
+        if self.output.records().contains_key(&number) {
+            return Ok(());
+        }
+        let (Some(range), Some((first_id, last_id))) = (self.output.plan().range_of(number), ids)
+        else {
+            return Ok(());
+        };
+        let part = SealedPart { number, range, first_id, last_id, columns, outcomes };
+        self.output.commit(&part, take(&mut self.spent), self.now)?;
+        Ok(())
+    }
+}
