@@ -11,9 +11,11 @@ mod preview;
 mod priors;
 mod reader;
 mod report;
+mod retry;
 mod settlement;
 mod setup;
 mod stage;
+mod storage_watch;
 mod suspects;
 mod tally;
 mod work;
@@ -33,6 +35,7 @@ pub use self::setup::run_name;
 use self::stage::Staged;
 use self::tally::Tally;
 use self::work::Work;
+use self::writer::Left;
 use crate::domain::{Clock, Event, EventSink, JobSpec};
 use crate::input::OrderedInput;
 use crate::llm::batcher::BatchLimits;
@@ -60,19 +63,31 @@ pub struct RunContext {
 /// If the job can't start: the input is unsound, the output belongs to another job or another
 /// run, the prompt does not fit. Nothing has been asked then. [`RunError::Internal`] is a defect.
 pub async fn run(job: &JobSpec, context: RunContext) -> Result<RunReport, RunError> {
-    let started = context.clock.now();
+    run_in(job, OutputFolder::new(&job.output.location), context).await
+}
+
+/// As [`run`], with the output in `folder`.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_in(
+    job: &JobSpec,
+    folder: OutputFolder,
+    context: RunContext,
+) -> Result<RunReport, RunError> {
+    let clock = Arc::clone(&context.clock);
+    let started = clock.now();
     let input = OrderedInput::open(&job.input)?;
     let schema = part_schema(job, &input)?;
     let identity = setup::identity(job, &input, context.clock.wall())?;
-    let folder = OutputFolder::new(&job.output.location);
-    let found = folder.look()?;
+    let found = retry::persist(&*clock, || folder.look()).await?;
     if let Some(found) = &found {
         refuse_another_job(&folder, found, &identity)?;
         if is_finished(job, &input, found) {
             let mut report = RunReport::of_parts(&found.plan, found.records.values());
             report.is_success = found.success.is_some();
             report.dropped_duplicates = input.dropped_duplicates();
-            report.took = context.clock.now().since(started);
+            report.took = clock.now().since(started);
             return Ok(report);
         }
     }
@@ -80,32 +95,35 @@ pub async fn run(job: &JobSpec, context: RunContext) -> Result<RunReport, RunErr
     let run = setup::run_name(context.clock.wall())?;
     let secret = found.as_ref().map_or(&identity, |found| &found.job).secret.bytes();
     let staged = Staged::set(job, &context, &folder, secret, &run)?;
-    let mut output = folder.begin(WriterSpec {
+    let spec = WriterSpec {
         job: identity,
         schema,
         codebook: Arc::clone(staged.codebook()),
         id_column: setup::id_column(job).to_owned(),
         provenance: setup::provenance(job, &run),
-        started: context.clock.wall(),
-    })?;
-    output.extend_plan(rows_wanted(job, &input), job.output.rows_per_part)?;
+        started: clock.wall(),
+    };
+    let mut output = retry::persist(&*clock, || folder.begin(spec.clone())).await?;
+    let (rows, rows_per_part) = (rows_wanted(job, &input), job.output.rows_per_part);
+    retry::persist(&*clock, || output.extend_plan(rows, rows_per_part)).await?;
     let work = Work::find(job, output.plan(), output.records());
     announce(job, &run, &output, &work, staged.limits(), &*context.events);
 
-    let mut end = (Tally::default(), None);
-    let (clock, events) = (Arc::clone(&context.clock), Arc::clone(&context.events));
-    if !work.is_empty() {
-        output.start_work()?;
+    let events = Arc::clone(&context.events);
+    let (mut tally, mut stopped) = (Tally::default(), None);
+    let mut left = Left::untouched(output);
+    if let Some(mut output) = left.output.take_if(|_| !work.is_empty()) {
+        retry::persist(&*clock, || output.start_work()).await?;
         let parts = staged.assemble(job, &input, output, work, &run, context)?;
-        let (tally, stopped, writer) = Coordinator::new(job, parts).run().await?;
-        end = (tally, stopped);
-        let ended = writer.finish();
-        output = ended.ok_or_else(|| RunError::Internal("the writer broke off".into()))?;
+        let writer;
+        (tally, stopped, writer) = Coordinator::new(job, parts).run().await?;
+        left = writer.finish().await;
     }
-    let (tally, mut stopped) = end;
-    let mut report = RunReport::of_parts(output.plan(), output.records().values());
+    let mut report = RunReport::of_parts(&left.plan, left.records.values());
     if stopped.is_none() && deserves_success(job, &input, &report) {
-        match output.finish(clock.wall()) {
+        let broke_off = || RunError::Internal("the writer broke off".into());
+        let output = left.output.as_mut().ok_or_else(broke_off)?;
+        match retry::persist(&*clock, || output.finish(clock.wall())).await {
             Ok(_) => report.is_success = true,
             Err(error) => stopped = Some(Stopped::Storage(error)),
         }

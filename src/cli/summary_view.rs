@@ -58,10 +58,10 @@ pub fn summary(summary: &Summary) -> String {
     if run.rows_left() > 0 {
         fact("not done", grouped(run.rows_left()));
     }
-    if run.unwritten > 0 {
+    if run.unwritten > 0 && run.end != RunEnd::Storage {
         fact(
             "kept",
-            format!("{} answered rows wait for their part to be whole", grouped(run.unwritten)),
+            format!("{} answered rows wait for their part to be written", grouped(run.unwritten)),
         );
     }
     if run.dropped_duplicates > 0 {
@@ -153,7 +153,15 @@ pub fn dollars(price: f64) -> String {
 /// What to do next, where something is left to do.
 fn advice(report: &RunReport, max_unlabelled: u64) -> Option<String> {
     if report.end != RunEnd::Complete {
-        return Some("run the same command again to go on from here".into());
+        let first = report.remedy.map_or_else(String::new, |remedy| format!("{remedy} and "));
+        let saved = match (report.end, report.unwritten) {
+            (RunEnd::Storage, answers) if answers > 0 => {
+                let answers = grouped(answers);
+                format!(": {answers} answers wait in the journal and are not paid again")
+            }
+            _ => " to go on from here".into(),
+        };
+        return Some(format!("{first}run the same command again{saved}"));
     }
     if report.unlabelled_rows() <= max_unlabelled {
         return None;
@@ -190,6 +198,7 @@ mod tests {
             run: RunReport {
                 end: RunEnd::Complete,
                 stopped_by: None,
+                remedy: None,
                 rows: 2_000_000,
                 labelled: 2_000_000,
                 unlabelled: BTreeMap::new(),
@@ -274,11 +283,41 @@ mod tests {
           rows        2,000,000
           labelled    1,000
           not done    1,999,000
-          kept        150 answered rows wait for their part to be whole
+          kept        150 answered rows wait for their part to be written
           dropped     2 rows with a repeated id
           time        1.5 s
           output      out
         run the same command again to go on from here
+        ");
+        assert_eq!(ended.exit_code(None), ExitCode::Stopped);
+    }
+
+    #[test]
+    fn a_run_that_storage_stopped_says_what_failed_and_how_to_go_on() {
+        let whole = whole();
+        let run = RunReport {
+            end: RunEnd::Storage,
+            stopped_by: Some(
+                "writing out/part-000002.parquet failed: No space left on device (os error 28)"
+                    .into(),
+            ),
+            remedy: Some("free space"),
+            labelled: 50_000,
+            unwritten: 1_200,
+            is_success: false,
+            ..whole.run
+        };
+        let ended = Summary { run, accuracy: None, price_usd: None, ..whole };
+        assert_snapshot!(summary(&ended), @r"
+        stopped by storage: writing out/part-000002.parquet failed: No space left on device (os error 28)
+          rows        2,000,000
+          labelled    50,000
+          not done    1,950,000
+          calls       40,000
+          tokens      72,150,000 (66,000,000 in, 6,150,000 out), 37.0 a row
+          time        6 h 0 m, 5,556 rows/min
+          output      out
+        free space and run the same command again: 1,200 answers wait in the journal and are not paid again
         ");
         assert_eq!(ended.exit_code(None), ExitCode::Stopped);
     }

@@ -4,6 +4,8 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use futures::future::BoxFuture;
+
 /// Time since an arbitrary origin that never moves backwards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(pub Duration);
@@ -45,6 +47,11 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Moment;
     /// Wall-clock time.
     fn wall(&self) -> UnixMillis;
+
+    /// Waits, within the runtime that polls it. A clock that a test drives may make it shorter.
+    fn sleep(&self, wait: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(async move { tokio::time::sleep(wait).await })
+    }
 }
 
 /// The machine's own clocks.

@@ -146,6 +146,24 @@ pub enum Event {
         /// Its size.
         bytes: u64,
     },
+    /// A part could not be committed. No call starts until one of its next tries succeeds.
+    CommitFailed {
+        /// Which part.
+        part: PartNumber,
+        /// How often it has failed in a row.
+        failures: u32,
+        /// What failed, in words.
+        message: String,
+        /// When it is tried again, seconds; `None` if not.
+        retry_in: Option<f64>,
+    },
+    /// A part has been on its way to storage for so long that no call starts until it is there.
+    CommitStalled {
+        /// Which part.
+        part: PartNumber,
+        /// For how long, seconds.
+        seconds: f64,
+    },
     /// Answers of an earlier run were taken from its journal instead of being paid again.
     JournalReplayed {
         /// Rows that got their outcome from it.
@@ -209,6 +227,8 @@ pub enum WaitFor {
     Backoff,
     /// Replies to calls in flight.
     Replies,
+    /// Storage that fails, or does not answer.
+    Storage,
 }
 
 /// How a run ended.

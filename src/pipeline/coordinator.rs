@@ -4,13 +4,13 @@
 //! stages. Each wait has an end: a reply, a row, a committed part, a moment, or a signal.
 
 mod calls;
+mod commits;
 mod replies;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, OptionFuture};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -20,6 +20,7 @@ use super::open_part::OpenParts;
 use super::priors::{Priors, Recalled};
 use super::reader::{ReadChunk, ReadRow};
 use super::settlement::Parcel;
+use super::storage_watch::StorageWatch;
 use super::suspects::{Finding, Suspects};
 use super::tally::Tally;
 use super::writer::Writer;
@@ -28,8 +29,8 @@ use crate::domain::{Event, EventSink, JobSpec, Moment, Outcome, Position, Row, T
 use crate::llm::batcher::Batcher;
 use crate::llm::dedupe::{self, Dedupe, Met};
 use crate::llm::governor::Governor;
+use crate::output::OutputError;
 use crate::output::journal::Journal;
-use crate::output::{OutputError, PartRecord, SealedPart};
 
 /// Rows that may be open at once, where parts are small.
 const OPEN_ROWS: u64 = 200_000;
@@ -72,6 +73,11 @@ pub(super) struct Coordinator<'a> {
     suspects: Suspects,
     last_rejection: Option<String>,
     announced: Option<(WaitFor, Moment)>,
+    storage: StorageWatch,
+    /// Why a commit fails that is going to be tried again.
+    storage_error: Option<OutputError>,
+    /// Rows of replies that the journal did not take.
+    unjournaled: u64,
     stopped: Option<Stopped>,
     tally: Tally,
 }
@@ -93,6 +99,9 @@ impl<'a> Coordinator<'a> {
             suspects: Suspects::default(),
             last_rejection: None,
             announced: None,
+            storage: StorageWatch::new(job.give_up_after, getrandom::u64().unwrap_or_default()),
+            storage_error: None,
+            unjournaled: 0,
             stopped: None,
             tally,
         }
@@ -102,7 +111,9 @@ impl<'a> Coordinator<'a> {
     /// is finished and what is complete is committed in both cases.
     pub(super) async fn run(mut self) -> Result<(Tally, Option<Stopped>, Writer), RunError> {
         loop {
-            let wake = [self.start_calls(), self.give_up_at()].into_iter().flatten().min();
+            self.tend_storage();
+            let due = [self.start_calls(), self.give_up_at(), self.next_look_at_storage()];
+            let wake = due.into_iter().flatten().min();
             if self.is_done() {
                 return Ok(self.close());
             }
@@ -115,21 +126,23 @@ impl<'a> Coordinator<'a> {
             }
             let wants_rows = self.wants_rows();
             let is_stopped = self.stopped.is_some();
-            let nap = wake.map_or(Duration::MAX, |at| at.since(self.now()));
+            let nap = wake.map(|at| self.parts.line.clock.sleep(at.since(self.now())));
             tokio::select! {
                 biased;
                 () = &mut self.parts.stop, if !is_stopped => self.interrupt(),
                 Some(end) = self.calls.join_next(), if !self.calls.is_empty() => {
                     self.take_end(end.map_err(RunError::from_task)?);
                 }
-                Some(written) = self.parts.writer.next_written(),
-                    if self.parts.writer.pending() > 0 => self.take_written(written),
+                written = self.parts.writer.next_written(), if self.parts.writer.pending() > 0 => {
+                    let broke_off = || RunError::Internal("the writer broke off".into());
+                    self.take_written(written.ok_or_else(broke_off)?);
+                }
                 chunk = self.parts.chunks.recv(), if wants_rows => match chunk {
                     Some(Ok(chunk)) => self.take_chunk(chunk),
                     Some(Err(error)) => self.stop(Stopped::Reading(error)),
                     None => self.all_read = true,
                 },
-                () = tokio::time::sleep(nap), if wake.is_some() => {}
+                Some(()) = OptionFuture::from(nap) => {}
                 else => return Err(RunError::Internal("the run has nothing to wait for".into())),
             }
             self.tally.report(&*self.parts.events);
@@ -138,8 +151,9 @@ impl<'a> Coordinator<'a> {
 
     /// Lets the journal go where it has served; no call is left that could write to it.
     fn close(self) -> (Tally, Option<Stopped>, Writer) {
-        let Coordinator { parts, mut tally, mut stopped, .. } = self;
-        tally.unwritten = parts.open.new_rows();
+        let Coordinator { parts, mut tally, mut stopped, unjournaled, .. } = self;
+        let answers = parts.open.answers() + parts.writer.answers();
+        tally.unwritten = answers.saturating_sub(unjournaled);
         let journal = Arc::into_inner(parts.line.journal);
         let journal =
             journal.map(|journal| journal.into_inner().unwrap_or_else(|it| it.into_inner()));
@@ -201,7 +215,10 @@ impl<'a> Coordinator<'a> {
     }
 
     fn stop(&mut self, stopped: Stopped) {
-        self.stopped.get_or_insert(stopped);
+        if self.stopped.is_none() {
+            self.stopped = Some(stopped);
+            self.storage.end(self.now());
+        }
     }
 
     fn interrupt(&mut self) {
@@ -250,11 +267,10 @@ impl<'a> Coordinator<'a> {
 
     /// A row of a reopened part whose outcome stands; rows with the same text profit from it.
     fn keep(&mut self, position: Position, outcome: Outcome, text_hash: Option<TextHash>) {
-        self.parts.open.note_kept(position);
         if let (Some(text_hash), Outcome::Labelled(label)) = (text_hash, &outcome) {
             self.parts.dedupe.seed(text_hash, *label);
         }
-        if let Some(part) = self.parts.open.settle(position, outcome) {
+        if let Some(part) = self.parts.open.settle_kept(position, outcome) {
             self.seal(part);
         }
     }
@@ -301,28 +317,6 @@ impl<'a> Coordinator<'a> {
         self.tally.settled(source, outcome.is_labelled());
         if let Some(part) = self.parts.open.settle(position, outcome) {
             self.seal(part);
-        }
-    }
-
-    fn seal(&mut self, part: SealedPart) {
-        self.parts.writer.commit(part, self.tally.take_spent());
-    }
-
-    fn take_written(&mut self, written: Result<PartRecord, OutputError>) {
-        match written {
-            Ok(record) => {
-                self.parts.events.emit(Event::PartCommitted {
-                    part: record.part,
-                    rows: record.range.rows,
-                    unlabelled: record.unlabelled_rows(),
-                    bytes: record.bytes,
-                });
-                let noted = self.parts.line.journal().part_committed(record.part);
-                if let Err(error) = noted {
-                    self.stop(Stopped::Storage(error.into()));
-                }
-            }
-            Err(error) => self.stop(Stopped::Storage(error)),
         }
     }
 }

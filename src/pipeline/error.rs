@@ -1,5 +1,7 @@
 //! Why a run could not start, or ended early.
 
+use std::time::Duration;
+
 use crate::domain::event::RunEnd;
 use crate::domain::{PartNumber, Tokens};
 use crate::input::InputError;
@@ -97,8 +99,12 @@ pub(super) enum Stopped {
     Provider(String),
     /// Quota or money.
     Quota(String),
-    /// Storage.
+    /// Storage, for good.
     Storage(OutputError),
+    /// Storage, with nothing but failures for so long; the last of them.
+    StorageFailing { error: OutputError, failing_for: Duration },
+    /// Storage, with no answer at all for so long.
+    StorageSilent { silent_for: Duration },
     /// What was being read broke.
     Reading(RunError),
 }
@@ -109,7 +115,10 @@ impl Stopped {
             Stopped::Interrupted => RunEnd::Interrupted,
             Stopped::Provider(_) => RunEnd::Provider,
             Stopped::Quota(_) => RunEnd::Quota,
-            Stopped::Storage(_) | Stopped::Reading(_) => RunEnd::Storage,
+            Stopped::Storage(_)
+            | Stopped::StorageFailing { .. }
+            | Stopped::StorageSilent { .. }
+            | Stopped::Reading(_) => RunEnd::Storage,
         }
     }
 
@@ -118,13 +127,44 @@ impl Stopped {
             Stopped::Interrupted => None,
             Stopped::Provider(words) | Stopped::Quota(words) => Some(words.clone()),
             Stopped::Storage(error) => Some(with_sources(error)),
+            Stopped::StorageFailing { error, failing_for } => {
+                let seconds = failing_for.as_secs();
+                Some(format!("{} (nothing but failures for {seconds} s)", with_sources(error)))
+            }
+            Stopped::StorageSilent { silent_for } => {
+                Some(format!("a part has been on its way for {} s", silent_for.as_secs()))
+            }
             Stopped::Reading(error) => Some(with_sources(error)),
+        }
+    }
+
+    /// What a person has to do before the same command can go on, where storage stopped the run.
+    pub(super) fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Stopped::Interrupted | Stopped::Provider(_) | Stopped::Quota(_) => None,
+            Stopped::Storage(error) | Stopped::StorageFailing { error, .. } => remedy(error),
+            Stopped::StorageSilent { .. } => Some("see to the storage"),
+            Stopped::Reading(error) => remedy(error),
         }
     }
 }
 
+/// What mends the failure of a system call that lies beneath `error`, if one does.
+fn remedy(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    use std::io::ErrorKind as Kind;
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let failed = causes.into_iter().find_map(|cause| cause.downcast_ref::<std::io::Error>())?;
+    match failed.kind() {
+        Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => Some("free space"),
+        Kind::PermissionDenied => Some("give permission"),
+        Kind::ReadOnlyFilesystem => Some("make it writable"),
+        Kind::NotConnected | Kind::StaleNetworkFileHandle => Some("mount it again"),
+        _ => None,
+    }
+}
+
 /// An error and its causes, joined by colons.
-fn with_sources(error: &dyn std::error::Error) -> String {
+pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
     let mut words = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

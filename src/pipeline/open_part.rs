@@ -19,8 +19,17 @@ struct OpenPart {
     last_id: Option<RowId>,
     outcomes: Vec<Option<Outcome>>,
     unsettled: usize,
-    /// Outcomes that an earlier part has already.
-    kept: usize,
+    /// Outcomes that somebody paid for and that stand in no part yet.
+    answers: u64,
+}
+
+/// A part whose every row is settled.
+#[derive(Debug)]
+pub(super) struct Settled {
+    /// What is to be committed.
+    pub(super) part: SealedPart,
+    /// Those of its outcomes that somebody paid for and that stand in no part yet.
+    pub(super) answers: u64,
 }
 
 /// All open parts.
@@ -41,18 +50,9 @@ impl OpenParts {
         self.parts.values().map(|part| part.range.rows).sum()
     }
 
-    /// Rows of open parts that have an outcome which stands in no part yet.
-    pub(super) fn new_rows(&self) -> u64 {
-        let new = |part: &OpenPart| part.outcomes.len() - part.unsettled - part.kept;
-        self.parts.values().map(|part| new(part) as u64).sum()
-    }
-
-    /// Notes that the outcome which this row is about to get stands in an earlier part.
-    pub(super) fn note_kept(&mut self, position: Position) {
-        let number = self.locate(position).map(|(number, _)| number);
-        if let Some(part) = number.and_then(|number| self.parts.get_mut(&number)) {
-            part.kept += 1;
-        }
+    /// Outcomes in open parts that somebody paid for and that stand in no part yet.
+    pub(super) fn answers(&self) -> u64 {
+        self.parts.values().map(|part| part.answers).sum()
     }
 
     /// Takes the columns of rows that follow each other within one part.
@@ -74,7 +74,7 @@ impl OpenParts {
                 last_id: None,
                 outcomes: vec![None; rows],
                 unsettled: rows,
-                kept: 0,
+                answers: 0,
             }
         });
         part.first_id.get_or_insert(ids.0);
@@ -84,7 +84,26 @@ impl OpenParts {
 
     /// Settles a row once; a second outcome for it is ignored. Returns its part if that was the
     /// last of the part's rows.
-    pub(super) fn settle(&mut self, position: Position, outcome: Outcome) -> Option<SealedPart> {
+    pub(super) fn settle(&mut self, position: Position, outcome: Outcome) -> Option<Settled> {
+        let is_answer = match outcome {
+            Outcome::Labelled(_) => true,
+            Outcome::Unlabelled { attempts, .. } => attempts > 0,
+            Outcome::Existing(_) => false,
+        };
+        self.settle_as(position, outcome, is_answer)
+    }
+
+    /// As [`OpenParts::settle`], with an outcome that stands in an earlier part.
+    pub(super) fn settle_kept(&mut self, position: Position, outcome: Outcome) -> Option<Settled> {
+        self.settle_as(position, outcome, false)
+    }
+
+    fn settle_as(
+        &mut self,
+        position: Position,
+        outcome: Outcome,
+        is_answer: bool,
+    ) -> Option<Settled> {
         let (number, range) = self.locate(position)?;
         let part = self.parts.get_mut(&number)?;
         let offset = usize::try_from(position.0 - range.first.0).ok()?;
@@ -94,18 +113,21 @@ impl OpenParts {
         }
         *slot = Some(outcome);
         part.unsettled -= 1;
+        part.answers += u64::from(is_answer);
         if part.unsettled > 0 {
             return None;
         }
         let part = self.parts.remove(&number)?;
-        Some(SealedPart {
+        let answers = part.answers;
+        let part = SealedPart {
             number,
             range,
             first_id: part.first_id?,
             last_id: part.last_id?,
             columns: part.columns,
             outcomes: part.outcomes.into_iter().flatten().collect(),
-        })
+        };
+        Some(Settled { part, answers })
     }
 
     fn locate(&self, position: Position) -> Option<(PartNumber, PositionRange)> {
@@ -122,7 +144,7 @@ mod tests {
     use arrow::datatypes::Schema;
 
     use super::*;
-    use crate::domain::LabelIndex;
+    use crate::domain::{LabelIndex, Reason};
 
     fn parts(rows: u64, rows_per_part: u32) -> OpenParts {
         let mut plan = Plan::default();
@@ -144,7 +166,9 @@ mod tests {
         let label = || Outcome::Labelled(LabelIndex(0));
         assert!(open.settle(Position(0), label()).is_none());
         assert!(open.settle(Position(3), label()).is_none());
-        let sealed = open.settle(Position(2), label()).unwrap();
+        assert_eq!(open.answers(), 2);
+        let Settled { part: sealed, answers } = open.settle(Position(2), label()).unwrap();
+        assert_eq!((answers, open.answers()), (2, 1));
         assert_eq!(sealed.number, PartNumber(2));
         assert_eq!(sealed.outcomes.len(), 2);
         assert_eq!(open.rows(), 2);
@@ -157,6 +181,18 @@ mod tests {
         assert!(open.settle(Position(0), Outcome::Labelled(LabelIndex(1))).is_none());
         assert!(open.settle(Position(0), Outcome::Labelled(LabelIndex(2))).is_none());
         let sealed = open.settle(Position(1), Outcome::Labelled(LabelIndex(0))).unwrap();
-        assert_eq!(sealed.outcomes[0], Outcome::Labelled(LabelIndex(1)));
+        assert_eq!(sealed.part.outcomes[0], Outcome::Labelled(LabelIndex(1)));
+    }
+
+    #[test]
+    fn what_nobody_paid_for_or_stands_in_a_part_is_no_answer() {
+        let mut open = parts(5, 5);
+        read(&mut open, 0, 4);
+        let unlabelled = |attempts| Outcome::Unlabelled { reason: Reason::Missing, attempts };
+        open.settle(Position(0), Outcome::Existing("x".into()));
+        open.settle(Position(1), unlabelled(0));
+        open.settle(Position(2), unlabelled(3));
+        open.settle_kept(Position(3), Outcome::Labelled(LabelIndex(0)));
+        assert_eq!(open.answers(), 1);
     }
 }

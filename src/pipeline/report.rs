@@ -16,6 +16,8 @@ pub struct RunReport {
     pub end: RunEnd,
     /// What stopped it, in words, if something did.
     pub stopped_by: Option<String>,
+    /// What has to be done before the same command can go on, such as `free space`.
+    pub remedy: Option<&'static str>,
     /// Planned rows.
     pub rows: u64,
     /// Rows with a label in committed parts, over all runs.
@@ -36,7 +38,7 @@ pub struct RunReport {
     pub settled: u64,
     /// Of those, rows that the model was asked about.
     pub asked: u64,
-    /// Rows whose answers wait in the journal until their part is whole.
+    /// Rows whose answers wait in the journal until their part is committed.
     pub unwritten: u64,
     /// How long the run took.
     pub took: Duration,
@@ -55,6 +57,7 @@ impl RunReport {
         let mut report = RunReport {
             end: RunEnd::Complete,
             stopped_by: None,
+            remedy: None,
             rows: plan.rows(),
             labelled: 0,
             unlabelled: BTreeMap::new(),
@@ -93,6 +96,7 @@ impl RunReport {
         if let Some(stopped) = stopped {
             self.end = stopped.end();
             self.stopped_by = stopped.message();
+            self.remedy = stopped.remedy();
         }
     }
 

@@ -32,7 +32,11 @@ impl Plain {
 impl Display for Plain {
     fn event(&mut self, event: &Event, _tally: &Tally, time: Time) {
         self.has_started |= matches!(event, Event::RunStarted { .. });
-        let is_shown = !self.is_quiet || matches!(event, Event::Warning { .. });
+        let is_trouble = matches!(
+            event,
+            Event::Warning { .. } | Event::CommitFailed { .. } | Event::CommitStalled { .. }
+        );
+        let is_shown = !self.is_quiet || is_trouble;
         if let Some(line) = line(event).filter(|_| is_shown) {
             (self.print)(&line);
         }

@@ -96,6 +96,8 @@ impl Tally {
             Event::RunFinished { end, .. } => self.end = Some(*end),
             Event::ParameterDropped { .. }
             | Event::FormChanged { .. }
+            | Event::CommitFailed { .. }
+            | Event::CommitStalled { .. }
             | Event::JournalReplayed { .. }
             | Event::Warning { .. }
             | Event::Interrupted => {}

@@ -49,6 +49,7 @@ pub fn wait(wait: WaitFor) -> &'static str {
         WaitFor::RetryAfter => "provider's retry-after",
         WaitFor::Backoff => "backing off",
         WaitFor::Replies => "replies",
+        WaitFor::Storage => "storage",
     }
 }
 
@@ -65,6 +66,25 @@ pub fn line(event: &Event) -> Option<String> {
         Event::FormChanged { from, to } => {
             format!("answers are asked as `{to}` instead of `{from}` from now on")
         }
+        Event::CommitFailed { failures, message, retry_in, .. } => {
+            let times = match failures {
+                1 => String::new(),
+                times => format!(" ({times} times in a row)"),
+            };
+            let next = match retry_in {
+                Some(seconds) => format!(
+                    "no call starts meanwhile; tried again in {}",
+                    span(super::tally::duration(*seconds))
+                ),
+                None => "not tried again".into(),
+            };
+            format!("storage: {}{times}; {next}", one_line(message))
+        }
+        Event::CommitStalled { part, seconds } => format!(
+            "storage: {} has been on its way for {}; no call starts until it is there",
+            part.file_name(),
+            span(super::tally::duration(*seconds))
+        ),
         Event::JournalReplayed { rows } => {
             format!("{} paid answers of an earlier run are taken from its journal", grouped(*rows))
         }
@@ -126,6 +146,7 @@ fn started(event: &Event) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::PartNumber;
 
     #[test]
     fn numbers_are_grouped_by_three() {
@@ -158,6 +179,32 @@ mod tests {
             line(&event).unwrap(),
             "2,000,000 rows, 50,000 of them done; gpt-4o-mini at api.openai.com, key from \
              OPENAI_API_KEY; at most 50 rows a call; 200,000 tokens/min"
+        );
+    }
+
+    #[test]
+    fn failing_storage_is_named_with_how_often_and_when_it_is_tried_again() {
+        let failed = |failures, retry_in| Event::CommitFailed {
+            part: PartNumber(2),
+            failures,
+            message: "writing out/part-000002.parquet failed for now: timed out".into(),
+            retry_in,
+        };
+        assert_eq!(
+            line(&failed(1, Some(0.5))).unwrap(),
+            "storage: writing out/part-000002.parquet failed for now: timed out; no call starts \
+             meanwhile; tried again in 0.5 s"
+        );
+        assert_eq!(
+            line(&failed(7, None)).unwrap(),
+            "storage: writing out/part-000002.parquet failed for now: timed out (7 times in a \
+             row); not tried again"
+        );
+        let stalled = Event::CommitStalled { part: PartNumber(2), seconds: 5.0 };
+        assert_eq!(
+            line(&stalled).unwrap(),
+            "storage: part-000002.parquet has been on its way for 5.0 s; no call starts until it \
+             is there"
         );
     }
 

@@ -20,6 +20,12 @@ impl Coordinator<'_> {
         self.give_up_in_time();
         while self.stopped.is_none() {
             let now = self.now();
+            if let Some(until) = self.storage.hold(now) {
+                if self.has_rows_to_ask() {
+                    self.announce(WaitFor::Storage, Some(until), now);
+                }
+                return None;
+            }
             let Some(parcel) = self.next_parcel(now) else {
                 return self.next_moment();
             };

@@ -33,6 +33,7 @@ impl Coordinator<'_> {
         let CallEnd { number, parcel, prepared, reservation, took, result, journaled, .. } = end;
         let rows = parcel.rows.len() as u64;
         if let Err(error) = journaled {
+            self.unjournaled += rows;
             self.stop(Stopped::Storage(error.into()));
         }
         let verdict = match result {
