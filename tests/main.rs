@@ -14,5 +14,6 @@ mod layering;
 mod offline;
 mod resume;
 mod stops;
+mod storage_faults;
 mod support;
 mod verify;

@@ -1,5 +1,8 @@
 //! A scratch folder, the real binary, a real simulated server, and a reader of the parts.
 
+pub mod hooked_store;
+pub mod rehearsal;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -9,6 +12,7 @@ use std::process::{Child, Command, Output, Stdio};
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
+use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 /// The program under test.
@@ -151,9 +155,13 @@ pub fn part_files(out: &Path) -> Vec<PathBuf> {
 
 /// The rows of one part; its columns are `id` (or `row_number`), `text`, `label`, `label_reason`.
 pub fn read_part(file: &Path) -> Vec<OutputRow> {
-    let file = std::fs::File::open(file).unwrap();
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
-    reader.flat_map(|batch| output_rows(&batch.unwrap())).collect()
+    rows_in(std::fs::read(file).unwrap().into()).unwrap()
+}
+
+/// The rows of a part with these bytes; `None` if it is torn.
+pub fn rows_in(part: Bytes) -> Option<Vec<OutputRow>> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(part).ok()?.build().ok()?;
+    Some(reader.flat_map(|batch| output_rows(&batch.unwrap())).collect())
 }
 
 /// The rows of all parts, part by part.

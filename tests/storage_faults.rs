@@ -1,0 +1,497 @@
+//! Whatever storage does, and wherever a run dies: nothing paid is lost and no row stands twice.
+
+use std::io::ErrorKind;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use batchclass::domain::event::{RunEnd, WaitFor};
+use batchclass::domain::{Clock, Event, JobSpec, Moment, UnixMillis};
+use batchclass::output::store::{
+    Fault, FaultyStore, LocalStore, MemoryStore, Store, StoreError, Then,
+};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use crate::support::hooked_store::{HookedStore, Step, When};
+use crate::support::rehearsal::{Asked, Rehearsal, kept_ids, orders_job, provider, stored_rows};
+use crate::support::{OutputRow, Scratch, orders_csv};
+
+const ROWS: usize = 40;
+
+/// A job over `rows` rows in parts of `rows_per_part`.
+fn lay(scratch: &Scratch, rows: usize, rows_per_part: u32) -> JobSpec {
+    let input = scratch.write("orders.csv", &orders_csv(rows));
+    orders_job(&input, &scratch.path("out"), rows_per_part)
+}
+
+/// The rows of an output that no fault has touched.
+fn clean_rows() -> Vec<OutputRow> {
+    let scratch = Scratch::new();
+    let store = Arc::new(MemoryStore::default());
+    let job = lay(&scratch, ROWS, 15);
+    let report = Rehearsal::of(&job, store.clone()).run(Asked::default().provider()).unwrap();
+    assert!(report.is_success && report.rows == ROWS as u64, "{report:?}");
+    stored_rows(store.as_ref())
+}
+
+fn passing(name: &str) -> StoreError {
+    StoreError::from_io("writing", name.to_owned(), ErrorKind::TimedOut.into())
+}
+
+fn full(name: &str) -> StoreError {
+    StoreError::from_io("writing", name.to_owned(), ErrorKind::StorageFull.into())
+}
+
+/// A store that fails, and how many calls it has had.
+type Liar = (Arc<dyn Store>, Box<dyn Fn() -> u64>);
+
+/// Fails at every storage call of a run in turn, until a run passes without being touched; after
+/// each, a rerun on sound storage has to end like a clean run and ask for no row again. `liar`
+/// gives a store that fails at this call; `mends_itself` says that the run gets over it.
+fn stumble_everywhere(mends_itself: bool, liar: impl Fn(Arc<dyn Store>, u64) -> Liar) {
+    let clean = clean_rows();
+    for at in 1.. {
+        let scratch = Scratch::new();
+        let mut job = lay(&scratch, ROWS, 15);
+        job.give_up_after = Duration::from_secs(60);
+        let inner: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let (store, calls) = liar(Arc::clone(&inner), at);
+        let asked = Asked::default();
+        let first = Rehearsal::of(&job, store).run(asked.provider());
+        let is_touched = calls() >= at;
+        let case = format!("call {at} fails: {first:?}");
+        let is_whole = first.as_ref().is_ok_and(|report| report.is_success);
+        assert!(is_whole || (is_touched && !mends_itself), "{case}");
+        if let Ok(report) = &first {
+            let end = if is_whole { RunEnd::Complete } else { RunEnd::Storage };
+            assert_eq!(report.end, end, "{case}");
+        }
+
+        let report = Rehearsal::of(&job, Arc::clone(&inner)).run(asked.provider()).unwrap();
+        assert!(report.is_success, "{case}: {report:?}");
+        assert_eq!(stored_rows(inner.as_ref()), clean, "{case}");
+        assert_eq!((asked.rows(), asked.distinct_rows()), (ROWS, ROWS), "{case}");
+        if !is_touched {
+            assert!(at > 15, "the run made only {at} calls");
+            return;
+        }
+    }
+}
+
+fn faulty(fault: Fault, then: Then) -> impl Fn(Arc<dyn Store>, u64) -> Liar {
+    move |inner, at| {
+        let store = Arc::new(FaultyStore::new(inner, at, fault, then));
+        (store.clone(), Box::new(move || store.calls()))
+    }
+}
+
+#[test]
+fn a_passing_fault_at_any_storage_call_is_outlived_by_the_run_itself() {
+    stumble_everywhere(true, faulty(Fault::Passing, Then::Recovers));
+}
+
+#[test]
+fn storage_that_goes_at_any_call_costs_no_answer() {
+    stumble_everywhere(false, faulty(Fault::Lasting, Then::StaysDown));
+}
+
+#[test]
+fn storage_that_keeps_failing_for_now_costs_no_answer() {
+    stumble_everywhere(false, |inner, at| {
+        let store = Arc::new(HookedStore::new(inner, move |step: &Step<'_>| {
+            let is_down = step.call >= at && step.when == When::Before;
+            if is_down { Err(passing(step.name)) } else { Ok(()) }
+        }));
+        (store.clone(), Box::new(move || store.calls()))
+    });
+}
+
+#[test]
+fn an_error_although_it_was_stored_costs_no_answer() {
+    stumble_everywhere(false, faulty(Fault::ErrorButDone, Then::Recovers));
+    stumble_everywhere(false, faulty(Fault::ErrorButDone, Then::StaysDown));
+}
+
+#[test]
+fn a_passing_error_although_it_was_stored_is_outlived_by_the_run_itself() {
+    stumble_everywhere(true, |inner, at| {
+        let store = Arc::new(HookedStore::new(inner, move |step: &Step<'_>| {
+            let is_lie = step.call == at && step.when == When::After;
+            if is_lie { Err(passing(step.name)) } else { Ok(()) }
+        }));
+        (store.clone(), Box::new(move || store.calls()))
+    });
+}
+
+#[test]
+fn a_write_that_is_torn_costs_no_answer() {
+    stumble_everywhere(false, faulty(Fault::Torn, Then::Recovers));
+    stumble_everywhere(false, faulty(Fault::Torn, Then::StaysDown));
+}
+
+/// The events between the first failed commit and the next part that is committed.
+fn while_failing(told: &[(Moment, Event)]) -> Vec<Event> {
+    let events = told.iter().map(|(_, event)| event);
+    events
+        .skip_while(|event| !matches!(event, Event::CommitFailed { .. }))
+        .take_while(|event| !matches!(event, Event::PartCommitted { .. }))
+        .cloned()
+        .collect()
+}
+
+fn is_call(event: &Event) -> bool {
+    matches!(event, Event::CallStarted { .. })
+}
+
+#[test]
+fn no_call_starts_from_the_first_failed_commit_until_one_succeeds() {
+    let scratch = Scratch::new();
+    let job = lay(&scratch, 2_000, 10);
+    let inner: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let failures = AtomicU32::new(0);
+    let store = HookedStore::new(inner.clone(), move |step: &Step<'_>| {
+        let is_first_part = step.name == "part-000001.parquet" && step.when == When::Before;
+        let fails = is_first_part && failures.fetch_add(1, Ordering::SeqCst) < 6;
+        if fails { Err(passing("out/part-000001.parquet")) } else { Ok(()) }
+    });
+    let asked = Asked::default();
+    let rehearsal = Rehearsal::of(&job, Arc::new(store));
+    let told = rehearsal.told.clone();
+    let report = rehearsal.run(asked.provider()).unwrap();
+    assert!(report.is_success, "{report:?}");
+    assert_eq!((asked.rows(), asked.distinct_rows()), (2_000, 2_000));
+
+    let told = told.all();
+    let failing = while_failing(&told);
+    assert_eq!(failing.iter().filter(|event| is_call(event)).count(), 0);
+    let tries: Vec<(u32, f64)> = failing
+        .iter()
+        .filter_map(|event| match event {
+            Event::CommitFailed { failures, retry_in, message, .. } => {
+                assert_eq!(message, "writing out/part-000001.parquet failed for now: timed out");
+                Some((*failures, retry_in.unwrap()))
+            }
+            _ => None,
+        })
+        .collect();
+    let counted: Vec<u32> = tries.iter().map(|(failures, _)| *failures).collect();
+    assert_eq!(counted, [1, 2, 3, 4, 5, 6]);
+    assert!(tries[5].1 >= 8.0 && tries[0].1 <= 0.5, "{tries:?}");
+    let waits = |event: &Event| matches!(event, Event::Waiting { wait: WaitFor::Storage, .. });
+    assert!(failing.iter().any(waits), "the wait is told");
+    let all_calls = told.iter().filter(|(_, event)| is_call(event)).count();
+    let before = told.iter().position(|(_, event)| matches!(event, Event::CommitFailed { .. }));
+    let calls_before = told[..before.unwrap()].iter().filter(|(_, event)| is_call(event)).count();
+    assert!(calls_before < all_calls, "calls go on once storage has recovered");
+}
+
+/// A clock that moves when the run waits, and by a second with each call, until storage answers.
+struct WaitingClock {
+    millis: AtomicU64,
+    /// When storage answers, and how it is told to.
+    answers_at: Duration,
+    answer: Mutex<Option<std::sync::mpsc::Sender<()>>>,
+    itself: std::sync::Weak<WaitingClock>,
+}
+
+impl Clock for WaitingClock {
+    fn now(&self) -> Moment {
+        Moment(Duration::from_millis(self.millis.load(Ordering::SeqCst)))
+    }
+
+    fn wall(&self) -> UnixMillis {
+        UnixMillis(1_800_000_000_000 + self.millis.load(Ordering::SeqCst))
+    }
+
+    fn sleep(&self, wait: Duration) -> BoxFuture<'static, ()> {
+        let clock = self.itself.upgrade().unwrap();
+        async move {
+            // What is ready goes first.
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            if clock.answer.lock().unwrap().is_none() {
+                return tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            clock.millis.fetch_add(wait.as_millis() as u64, Ordering::SeqCst);
+            if clock.now().0 >= clock.answers_at {
+                *clock.answer.lock().unwrap() = None;
+            }
+        }
+        .boxed()
+    }
+}
+
+#[test]
+fn a_commit_that_hangs_holds_new_calls_after_5_s() {
+    let scratch = Scratch::new();
+    let job = lay(&scratch, 2_000, 10);
+    let (answer, silence) = channel::<()>();
+    let clock = Arc::new_cyclic(|itself| WaitingClock {
+        millis: AtomicU64::new(0),
+        answers_at: Duration::from_secs(80),
+        answer: Mutex::new(Some(answer)),
+        itself: itself.clone(),
+    });
+    let (silence, hung_at) = (Mutex::new(silence), Arc::new(AtomicU64::new(0)));
+    let (noted, time) = (Arc::clone(&hung_at), Arc::clone(&clock));
+    let inner: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let store = HookedStore::new(inner, move |step: &Step<'_>| {
+        if step.name == "part-000001.parquet" && step.when == When::Before {
+            noted.store(time.now().0.as_millis() as u64, Ordering::SeqCst);
+            // Ends when the sender is gone.
+            let _ = silence.lock().unwrap().recv();
+        }
+        Ok(())
+    });
+    let mut rehearsal = Rehearsal::of(&job, Arc::new(store));
+    rehearsal.clock = clock.clone();
+    let told = rehearsal.told.clone();
+    let rows = AtomicU64::new(0);
+    let report = rehearsal.run(provider(move |_| {
+        // Each call of five rows takes a second.
+        if rows.fetch_add(1, Ordering::SeqCst).is_multiple_of(5) {
+            clock.millis.fetch_add(1_000, Ordering::SeqCst);
+        }
+    }));
+    assert!(report.unwrap().is_success);
+
+    let told = told.all();
+    let held_at = Moment(Duration::from_millis(hung_at.load(Ordering::SeqCst) + 5_000));
+    let committed = |(_, event): &&(Moment, Event)| matches!(event, Event::PartCommitted { .. });
+    let hanging: Vec<_> = told.iter().take_while(|it| !committed(it)).collect();
+    let calls: Vec<Moment> =
+        hanging.iter().filter(|(_, event)| is_call(event)).map(|(at, _)| *at).collect();
+    assert!(calls.iter().all(|at| *at < held_at), "{calls:?} and held at {held_at:?}");
+    assert!(calls.len() < 400, "rows were left to ask");
+    let stalled = hanging.iter().filter(|(_, event)| matches!(event, Event::CommitStalled { .. }));
+    assert_eq!(stalled.count(), 1, "the hanging commit is told, once");
+}
+
+#[test]
+fn a_lasting_failure_ends_the_run_at_once_and_says_what_to_do() {
+    let scratch = Scratch::new();
+    let job = lay(&scratch, 200, 10);
+    let inner: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let tries = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&tries);
+    let store = HookedStore::new(inner.clone(), move |step: &Step<'_>| {
+        if step.name.starts_with("part-") && step.when == When::Before {
+            counted.fetch_add(1, Ordering::SeqCst);
+            return Err(full("out/part-000001.parquet"));
+        }
+        Ok(())
+    });
+    let asked = Asked::default();
+    let rehearsal = Rehearsal::of(&job, Arc::new(store));
+    let told = rehearsal.told.clone();
+    let report = rehearsal.run(asked.provider()).unwrap();
+    assert_eq!((report.end, tries.load(Ordering::SeqCst)), (RunEnd::Storage, 1));
+    let why = report.stopped_by.unwrap();
+    assert!(why.starts_with("writing out/part-000001.parquet failed: "), "{why}");
+    assert_eq!(report.remedy, Some("free space"));
+    assert_eq!(report.unwritten, asked.rows() as u64, "every answer waits in the journal");
+    assert_eq!(while_failing(&told.all()).iter().filter(|event| is_call(event)).count(), 0);
+
+    Rehearsal::of(&job, inner.clone()).run(asked.provider()).unwrap();
+    assert_eq!((asked.rows(), asked.distinct_rows()), (200, 200));
+}
+
+#[test]
+fn after_nothing_but_failures_the_run_gives_up() {
+    let scratch = Scratch::new();
+    let mut job = lay(&scratch, 200, 10);
+    job.give_up_after = Duration::from_secs(60);
+    let store = HookedStore::new(Arc::new(MemoryStore::default()), |step: &Step<'_>| {
+        if step.name.starts_with("part-") {
+            Err(passing("out/part-000001.parquet"))
+        } else {
+            Ok(())
+        }
+    });
+    let asked = Asked::default();
+    let report = Rehearsal::of(&job, Arc::new(store)).run(asked.provider()).unwrap();
+    assert_eq!(report.end, RunEnd::Storage);
+    let why = report.stopped_by.unwrap();
+    assert!(why.contains("timed out (nothing but failures for 60 s)"), "{why}");
+    assert!(report.took >= Duration::from_secs(60), "{:?}", report.took);
+    assert_eq!(report.unwritten, asked.rows() as u64);
+}
+
+#[test]
+fn a_commit_that_never_ends_is_given_up_and_not_waited_for() {
+    let scratch = Scratch::new();
+    let mut job = lay(&scratch, 200, 10);
+    job.give_up_after = Duration::from_secs(60);
+    let (never, silence) = channel::<()>();
+    let silence = Mutex::new(silence);
+    let store = HookedStore::new(Arc::new(MemoryStore::default()), move |step: &Step<'_>| {
+        if step.name.starts_with("part-") {
+            let _ = silence.lock().unwrap().recv();
+        }
+        Ok(())
+    });
+    let asked = Asked::default();
+    let report = Rehearsal::of(&job, Arc::new(store)).run(asked.provider()).unwrap();
+    assert_eq!(report.end, RunEnd::Storage);
+    assert_eq!(report.stopped_by.as_deref(), Some("a part has been on its way for 60 s"));
+    assert_eq!((report.unwritten, report.labelled), (asked.rows() as u64, 0));
+    drop(never);
+}
+
+#[test]
+fn an_interrupted_run_tries_a_failing_commit_once_more_and_ends() {
+    let scratch = Scratch::new();
+    let job = lay(&scratch, 200, 10);
+    let inner: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let (tries, is_failing) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(false)));
+    let (counted, failing) = (Arc::clone(&tries), Arc::clone(&is_failing));
+    let store = HookedStore::new(inner.clone(), move |step: &Step<'_>| {
+        if step.name.starts_with("part-") && step.when == When::Before {
+            counted.fetch_add(1, Ordering::SeqCst);
+            failing.store(true, Ordering::SeqCst);
+            return Err(passing("out/part-000001.parquet"));
+        }
+        Ok(())
+    });
+    let asked = Asked::default();
+    let mut rehearsal = Rehearsal::of(&job, Arc::new(store));
+    rehearsal.stop = futures::future::poll_fn(move |context| {
+        if is_failing.load(Ordering::SeqCst) {
+            return std::task::Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .boxed();
+    let report = rehearsal.run(asked.provider()).unwrap();
+    assert_eq!(report.end, RunEnd::Interrupted);
+    assert_eq!(tries.load(Ordering::SeqCst), 2);
+    Rehearsal::of(&job, inner).run(asked.provider()).unwrap();
+    assert_eq!((asked.rows(), asked.distinct_rows()), (200, 200));
+}
+
+/// Where the killed runs keep their output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    LocalDisk,
+}
+
+impl Place {
+    const ALL: [Place; 1] = [Place::LocalDisk];
+
+    fn name(self) -> &'static str {
+        match self {
+            Place::LocalDisk => "local-disk",
+        }
+    }
+
+    fn store(self, scratch: &Path) -> Arc<dyn Store> {
+        match self {
+            Place::LocalDisk => Arc::new(LocalStore::new(scratch.join("out"))),
+        }
+    }
+}
+
+const PLACE: &str = "BATCHCLASS_TEST_PLACE";
+const SCRATCH: &str = "BATCHCLASS_TEST_SCRATCH";
+const DIES_AT: &str = "BATCHCLASS_TEST_DIES_AT";
+const DIES_AFTER: &str = "BATCHCLASS_TEST_DIES_AFTER";
+
+#[expect(clippy::disallowed_methods, reason = "how a test tells its child what to do")]
+fn told_by_parent(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// The job of the runs that are killed.
+fn killed_job(scratch: &Path) -> JobSpec {
+    orders_job(&scratch.join("orders.csv"), &scratch.join("out"), 15)
+}
+
+/// The child of [`killed_at_any_storage_call_a_rerun_ends_like_a_clean_run`]; by itself it does
+/// nothing.
+#[test]
+fn child_that_kills_itself_at_a_storage_call() {
+    let Some(scratch) = told_by_parent(SCRATCH) else { return };
+    let place = told_by_parent(PLACE).unwrap();
+    let place = Place::ALL.into_iter().find(|known| known.name() == place).unwrap();
+    let at: u64 = told_by_parent(DIES_AT).unwrap().parse().unwrap();
+    let when = match told_by_parent(DIES_AFTER) {
+        Some(_) => When::After,
+        None => When::Before,
+    };
+    let scratch = Path::new(&scratch);
+    let store = HookedStore::new(place.store(scratch), move |step: &Step<'_>| {
+        if step.call == at && step.when == when {
+            let this = rustix::process::getpid();
+            rustix::process::kill_process(this, rustix::process::Signal::KILL).unwrap();
+        }
+        Ok(())
+    });
+    let report = Rehearsal::of(&killed_job(scratch), Arc::new(store)).run(provider(|_| ()));
+    assert!(report.unwrap().is_success);
+}
+
+/// Runs the job in a process that kills itself; whether it got that far.
+fn is_killed(place: Place, scratch: &Scratch, at: u64, when: When) -> bool {
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["storage_faults::child_that_kills_itself_at_a_storage_call", "--exact"]);
+    child.env(PLACE, place.name()).env(SCRATCH, scratch.path(".")).env(DIES_AT, at.to_string());
+    if when == When::After {
+        child.env(DIES_AFTER, "1");
+    }
+    let output = child.output().unwrap();
+    match output.status.signal() {
+        Some(9) => true,
+        None if output.status.success() => false,
+        _ => panic!("{output:?}"),
+    }
+}
+
+/// Lets a run die at this call and another one go on; whether it got that far.
+fn die_and_go_on(place: Place, at: u64, when: When, clean: &[OutputRow]) -> bool {
+    let case = format!("killed {when:?} call {at} on {place:?}");
+    let scratch = Scratch::new();
+    scratch.write("orders.csv", &orders_csv(ROWS));
+    let is_killed = is_killed(place, &scratch, at, when);
+    let store = place.store(&scratch.path("."));
+    let kept = kept_ids(store.as_ref(), &scratch.path("out"));
+
+    let asked = Asked::default();
+    let job = killed_job(&scratch.path("."));
+    let report = Rehearsal::of(&job, store.clone()).run(asked.provider()).unwrap();
+    assert!(report.is_success, "{case}: {report:?}");
+    let rows = stored_rows(store.as_ref());
+    assert_eq!(rows, clean, "{case}");
+    let asked = asked.texts();
+    let is_paid_again = |row: &&OutputRow| kept.contains(&row.id) && asked.contains(&row.text);
+    assert_eq!(rows.iter().filter(is_paid_again).count(), 0, "{case}");
+    assert_eq!(asked.len(), ROWS - kept.len(), "{case}");
+    is_killed
+}
+
+#[test]
+fn killed_at_any_storage_call_a_rerun_ends_like_a_clean_run() {
+    const AT_ONCE: u64 = 4;
+    let clean = clean_rows();
+    for (place, when) in
+        Place::ALL.into_iter().flat_map(|it| [(it, When::Before), (it, When::After)])
+    {
+        for first in (1..).step_by(AT_ONCE as usize) {
+            let killed: Vec<bool> = std::thread::scope(|scope| {
+                let clean = &clean;
+                let start = |at| scope.spawn(move || die_and_go_on(place, at, when, clean));
+                let runs: Vec<_> = (first..first + AT_ONCE).map(start).collect();
+                runs.into_iter().map(|run| run.join().unwrap()).collect()
+            });
+            if killed.contains(&false) {
+                assert!(first > 15, "the run made only {first} calls");
+                break;
+            }
+        }
+    }
+}
