@@ -6,7 +6,11 @@
 mod call;
 mod coordinator;
 mod error;
+mod growth;
+mod input_rows;
+mod merge;
 mod open_part;
+mod passes;
 mod preview;
 mod priors;
 mod reader;
@@ -30,7 +34,6 @@ use self::error::Stopped;
 pub use self::error::{FailureKind, RunError};
 pub use self::preview::{PREVIEW_ROWS, Preview, PreviewRow, preview};
 pub use self::report::RunReport;
-use self::setup::rows_wanted;
 pub use self::setup::run_name;
 use self::stage::Staged;
 use self::tally::Tally;
@@ -40,7 +43,9 @@ use crate::domain::{Clock, Event, EventSink, JobSpec};
 use crate::input::OrderedInput;
 use crate::llm::batcher::BatchLimits;
 use crate::llm::provider::Provider;
-use crate::output::{Found, Job, OpenOutput, OutputError, OutputFolder, PartSchema, WriterSpec};
+use crate::output::{
+    Found, Job, KnownInput, OpenOutput, OutputError, OutputFolder, PartSchema, WriterSpec,
+};
 
 /// What a run is handed beside its job.
 pub struct RunContext {
@@ -77,13 +82,13 @@ pub async fn run_in(
 ) -> Result<RunReport, RunError> {
     let clock = Arc::clone(&context.clock);
     let started = clock.now();
-    let input = OrderedInput::open(&job.input)?;
+    let input = Arc::new(OrderedInput::open(&job.input)?);
     let schema = part_schema(job, &input)?;
     let identity = setup::identity(job, &input, context.clock.wall())?;
     let found = retry::persist(&*clock, || folder.look()).await?;
     if let Some(found) = &found {
         refuse_another_job(&folder, found, &identity)?;
-        if is_finished(job, &input, found) {
+        if is_finished(job, &identity, found) {
             let mut report = RunReport::of_parts(&found.plan, found.records.values());
             report.is_success = found.success.is_some();
             report.dropped_duplicates = input.dropped_duplicates();
@@ -96,7 +101,7 @@ pub async fn run_in(
     let secret = found.as_ref().map_or(&identity, |found| &found.job).secret.bytes();
     let staged = Staged::set(job, &context, &folder, secret, &run)?;
     let spec = WriterSpec {
-        job: identity,
+        job: identity.clone(),
         schema,
         codebook: Arc::clone(staged.codebook()),
         id_column: setup::id_column(job).to_owned(),
@@ -104,23 +109,33 @@ pub async fn run_in(
         started: clock.wall(),
     };
     let mut output = retry::persist(&*clock, || folder.begin(spec.clone())).await?;
-    let (rows, rows_per_part) = (rows_wanted(job, &input), job.output.rows_per_part);
-    retry::persist(&*clock, || output.extend_plan(rows, rows_per_part)).await?;
-    let work = Work::find(job, output.plan(), output.records());
+    let growth =
+        retry::persist(&*clock, || growth::settle(job, &identity, &input, &mut output)).await?;
+    if let Some(message) = growth.message {
+        context.events.emit(Event::Warning { message });
+    }
+    let work = Work::find(job, output.plan(), output.records(), growth.changes);
     announce(job, &run, &output, &work, staged.limits(), &*context.events);
+    let known = output.known_input().clone();
+    let is_short = output.plan().rows() < known.whole_rows();
+    if !work.is_empty() || (is_short && output.is_finished()) {
+        retry::persist(&*clock, || output.start_work()).await?;
+    }
 
     let events = Arc::clone(&context.events);
     let (mut tally, mut stopped) = (Tally::default(), None);
+    let was_finished = output.is_finished();
     let mut left = Left::untouched(output);
-    if let Some(mut output) = left.output.take_if(|_| !work.is_empty()) {
-        retry::persist(&*clock, || output.start_work()).await?;
+    if let Some(output) = left.output.take_if(|_| !work.is_empty()) {
         let parts = staged.assemble(job, &input, output, work, &run, context)?;
         let writer;
         (tally, stopped, writer) = Coordinator::new(job, parts).run().await?;
         left = writer.finish().await;
     }
     let mut report = RunReport::of_parts(&left.plan, left.records.values());
-    if stopped.is_none() && deserves_success(job, &input, &report) {
+    report.is_success = was_finished;
+    let is_due = !was_finished && deserves_success(job, &known, &report);
+    if stopped.is_none() && is_due {
         let broke_off = || RunError::Internal("the writer broke off".into());
         let output = left.output.as_mut().ok_or_else(broke_off)?;
         match retry::persist(&*clock, || output.finish(clock.wall())).await {
@@ -154,19 +169,22 @@ fn refuse_another_job(folder: &OutputFolder, found: &Found, job: &Job) -> Result
 }
 
 /// Whether there is nothing to ask, to put right or to write.
-fn is_finished(job: &JobSpec, input: &OrderedInput, found: &Found) -> bool {
+fn is_finished(job: &JobSpec, identity: &Job, found: &Found) -> bool {
     let stands = RunReport::of_parts(&found.plan, found.records.values());
-    let lacks_success = found.success.is_none() && deserves_success(job, input, &stands);
+    let known = &found.known_input;
+    let lacks_success = found.success.is_none() && deserves_success(job, known, &stands);
     found.is_complete()
-        && found.plan.rows() >= rows_wanted(job, input)
-        && Work::find(job, &found.plan, &found.records).is_empty()
+        && known.is_read_by(identity)
+        && known.has_its_texts(&found.records)
+        && found.plan.rows() >= growth::rows_wanted(job, known)
+        && Work::find(job, &found.plan, &found.records, None).is_empty()
         && !lacks_success
 }
 
 /// Whether the output is whole: every row of the input is planned, and few enough lack a label.
 /// Readers take `_SUCCESS` as "all is there", so a run with a row limit does not write it.
-fn deserves_success(job: &JobSpec, input: &OrderedInput, report: &RunReport) -> bool {
-    report.rows == input.rows() && report.unlabelled_rows() <= job.output.max_unlabelled
+fn deserves_success(job: &JobSpec, input: &KnownInput, report: &RunReport) -> bool {
+    report.rows == input.whole_rows() && report.unlabelled_rows() <= job.output.max_unlabelled
 }
 
 /// Tells what stands already and what is going to be asked.

@@ -1,8 +1,10 @@
 //! Which rows stand in which part: fixed when rows are planned, by place alone.
 //!
-//! Part k holds the k-th run of `rows_per_part` rows in id order. Rows that are planned later (a
-//! raised row limit) form further parts; a planned part never changes its rows.
+//! Part k holds the k-th run of `rows_per_part` planned rows. Rows that are planned later (a raised
+//! row limit, a grown input) form further parts. A position means one row for ever: a part that was
+//! not written before the input changed is released, and its rows are planned anew.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
@@ -45,36 +47,38 @@ impl Stretch {
     }
 }
 
-/// All planned rows, as stretches that follow each other without a gap from position 0.
+/// All planned rows, as stretches that follow each other without a gap from position 0, less the
+/// parts that were released.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     stretches: Vec<Stretch>,
+    released: BTreeSet<PartNumber>,
+    released_rows: u64,
 }
 
 impl Plan {
     /// A plan of these stretches; `None` unless each follows its predecessor.
     pub fn from_stretches(stretches: Vec<Stretch>) -> Option<Plan> {
         let mut plan = Plan::default();
-        for stretch in stretches {
-            let follows = stretch.range.first.0 == plan.rows()
-                && stretch.first_part.0.checked_sub(1) == Some(plan.parts())
-                && stretch.range.rows > 0;
-            if !follows {
-                return None;
-            }
-            plan.stretches.push(stretch);
+        stretches.into_iter().all(|stretch| plan.push(stretch)).then_some(plan)
+    }
+
+    /// Adds a stretch that was planned later; `false`, and nothing is added, unless it follows.
+    pub fn push(&mut self, stretch: Stretch) -> bool {
+        let follows = stretch.range.first == self.end()
+            && stretch.first_part.0.checked_sub(1) == Some(self.parts())
+            && stretch.range.rows > 0;
+        if follows {
+            self.stretches.push(stretch);
         }
-        Some(plan)
+        follows
     }
 
     /// Plans further rows so that `rows` are planned in all; returns the new stretch, if any.
     pub fn extend_to(&mut self, rows: u64, rows_per_part: NonZeroU32) -> Option<Stretch> {
-        let planned = self.rows();
-        if rows <= planned {
-            return None;
-        }
+        let further = rows.checked_sub(self.rows()).filter(|further| *further > 0)?;
         let stretch = Stretch {
-            range: PositionRange { first: Position(planned), rows: rows - planned },
+            range: PositionRange { first: self.end(), rows: further },
             rows_per_part,
             first_part: PartNumber(self.parts() + 1),
         };
@@ -87,18 +91,42 @@ impl Plan {
         &self.stretches
     }
 
-    /// How many rows are planned.
-    pub fn rows(&self) -> u64 {
-        self.stretches.last().map_or(0, |stretch| stretch.range.end().0)
+    /// Gives planned parts up: they are never written, and their numbers and positions never used
+    /// again. What is not planned is passed over.
+    pub fn release(&mut self, parts: impl IntoIterator<Item = PartNumber>) {
+        for part in parts {
+            if let Some(range) = self.range_of(part) {
+                self.released.insert(part);
+                self.released_rows += range.rows;
+            }
+        }
     }
 
-    /// How many parts are planned.
+    /// Whether the part was planned and given up.
+    pub fn is_released(&self, part: PartNumber) -> bool {
+        self.released.contains(&part)
+    }
+
+    /// How many rows are planned.
+    pub fn rows(&self) -> u64 {
+        self.end().0 - self.released_rows
+    }
+
+    /// The first position that no row ever had.
+    pub fn end(&self) -> Position {
+        self.stretches.last().map_or(Position(0), |stretch| stretch.range.end())
+    }
+
+    /// The highest number of a part, which is how many there are if none was released.
     pub fn parts(&self) -> u32 {
         self.stretches.last().map_or(0, |stretch| stretch.first_part.0 - 1 + stretch.parts())
     }
 
-    /// The positions of a planned part.
+    /// The positions of a planned part; `None` too if it was released.
     pub fn range_of(&self, part: PartNumber) -> Option<PositionRange> {
+        if self.is_released(part) {
+            return None;
+        }
         let stretch = self.stretches.iter().rfind(|stretch| stretch.first_part <= part)?;
         let index = part.0 - stretch.first_part.0;
         if index >= stretch.parts() {
@@ -112,7 +140,7 @@ impl Plan {
         })
     }
 
-    /// The part of a planned position.
+    /// The part of a position, be it released.
     pub fn part_of(&self, position: Position) -> Option<PartNumber> {
         let stretch = self.stretches.iter().find(|stretch| stretch.range.contains(position))?;
         let index = (position.0 - stretch.range.first.0) / u64::from(stretch.rows_per_part.get());
@@ -120,8 +148,8 @@ impl Plan {
     }
 
     /// Every planned part, in order.
-    pub fn part_numbers(&self) -> impl Iterator<Item = PartNumber> + use<> {
-        (1..=self.parts()).map(PartNumber)
+    pub fn part_numbers(&self) -> impl Iterator<Item = PartNumber> {
+        (1..=self.parts()).map(PartNumber).filter(|part| !self.is_released(*part))
     }
 }
 
@@ -162,5 +190,19 @@ mod tests {
             assert!(plan.range_of(part).unwrap().contains(position));
         }
         assert_eq!(plan.part_of(Position(20)), None);
+    }
+    #[test]
+    fn what_is_released_is_planned_anew_under_numbers_that_were_never_used() {
+        let mut plan = Plan::default();
+        plan.extend_to(25, per_part(10)).unwrap();
+        plan.release([PartNumber(2), PartNumber(2), PartNumber(9)]);
+        assert_eq!((plan.rows(), plan.range_of(PartNumber(2))), (15, None));
+        assert_eq!(plan.part_of(Position(12)), Some(PartNumber(2)), "a journal may still name it");
+
+        let stretch = plan.extend_to(30, per_part(10)).unwrap();
+        assert_eq!(stretch.range, PositionRange { first: Position(25), rows: 15 });
+        assert_eq!((stretch.first_part, plan.rows()), (PartNumber(4), 30));
+        let numbers: Vec<u32> = plan.part_numbers().map(|part| part.0).collect();
+        assert_eq!(numbers, [1, 3, 4, 5]);
     }
 }

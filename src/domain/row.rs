@@ -4,10 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{Attempts, RowId, TextHash, Tokens};
 
-/// A row's place in id order, counted from 0 over the whole input.
+/// A row's place in the plan, counted from 0; in an input, a row's place in id order. The two are the
+/// same until the input changes.
 ///
-/// It names the part that the row belongs to and the row's line in it, and nothing else: replies
-/// are matched by key.
+/// In the plan it names the part that the row belongs to and the row's line in it, and nothing
+/// else: replies are matched by key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Position(pub u64);
@@ -36,7 +37,7 @@ impl PositionRange {
 /// A row that the model is to be asked about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// Its place in id order.
+    /// Its place in the plan.
     pub position: Position,
     /// Its name in the input; journaled, and sent only if the user asks for it.
     pub id: RowId,

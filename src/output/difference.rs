@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::job::{FileIdentity, Job};
+use super::job::Job;
 use crate::domain::Label;
 
 /// Most characters of a value that a difference quotes.
@@ -28,7 +28,8 @@ impl std::fmt::Display for Difference {
 }
 
 impl Job {
-    /// How `now` differs from this job in what decides its answers; empty if it may go on here.
+    /// How `now` differs from this job in what decides its answers; empty if it may go on here. The
+    /// input's files and rows are none of it: what is new or changed in them is asked.
     pub fn differences(&self, now: &Job) -> Vec<Difference> {
         let mut found = Vec::new();
         let mut compare = |what: &str, was: &str, now: &str| {
@@ -55,9 +56,7 @@ impl Job {
             &json(&now.input.on_duplicate_id),
         );
         compare("output.label_column", &self.label_column, &now.label_column);
-        compare("rows", &self.input.rows.to_string(), &now.input.rows.to_string());
         found.extend(label_differences(&self.prompt.labels, &now.prompt.labels));
-        found.extend(file_differences(&self.input.files, &now.input.files));
         found
     }
 }
@@ -94,37 +93,6 @@ fn label_differences(was: &[Label], now: &[Label]) -> Vec<Difference> {
     found
 }
 
-fn file_differences(was: &[FileIdentity], now: &[FileIdentity]) -> Vec<Difference> {
-    fn named(files: &[FileIdentity]) -> BTreeMap<&str, &FileIdentity> {
-        files.iter().map(|file| (file.name.as_str(), file)).collect()
-    }
-    let (before, after) = (named(was), named(now));
-    let mut found = Vec::new();
-    for (name, file) in &before {
-        match after.get(name) {
-            None => found.push(difference(format!("input file {name}"), "there", "not there")),
-            Some(other) if file.bytes != other.bytes => found.push(difference(
-                format!("size of input file {name}"),
-                &format!("{} bytes", file.bytes),
-                &format!("{} bytes", other.bytes),
-            )),
-            Some(other) if file.modified != other.modified => found.push(difference(
-                format!("time of last change of input file {name}"),
-                &instant(file.modified.0),
-                &instant(other.modified.0),
-            )),
-            Some(_) => {}
-        }
-    }
-    for name in after.keys().filter(|name| !before.contains_key(*name)) {
-        found.push(difference(format!("input file {name}"), "not there", "there"));
-    }
-    if found.is_empty() && was != now {
-        found.push(difference("input files".into(), "in another order", "reordered"));
-    }
-    found
-}
-
 fn difference(what: String, was: &str, now: &str) -> Difference {
     Difference { what, was: was.to_owned(), now: now.to_owned() }
 }
@@ -137,11 +105,6 @@ fn optional(value: &Option<String>) -> &str {
 fn json<T: serde::Serialize>(value: &T) -> String {
     let json = serde_json::to_string(value).unwrap_or_default();
     json.trim_matches('"').to_owned()
-}
-
-fn instant(millis: u64) -> String {
-    let at = i64::try_from(millis).ok().and_then(chrono::DateTime::from_timestamp_millis);
-    at.map_or_else(|| millis.to_string(), |at| at.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
 }
 
 /// Both texts quoted, each a window that shows the first character that differs.
@@ -168,12 +131,14 @@ mod tests {
     use crate::domain::UnixMillis;
 
     #[test]
-    fn the_same_job_begun_again_does_not_differ() {
+    fn the_same_job_begun_again_does_not_differ_nor_over_another_input() {
         let was = sample(25, 10);
         let mut now = sample(25, 20);
         now.secret = Secret::from_bytes([9; 32]);
         now.created = UnixMillis(5);
         now.batchclass = "9.9.9".into();
+        now.input.files[0].bytes = 7;
+        now.input.rows = 26;
         assert_eq!(was.differences(&now), []);
     }
 
@@ -184,7 +149,6 @@ mod tests {
         now.model.name = "other".into();
         now.prompt.labels[0].code = "X".into();
         now.prompt.labels[1].name = "Country".into();
-        now.input.files[0].bytes = 7;
         let found: Vec<String> =
             was.differences(&now).iter().map(|difference| difference.to_string()).collect();
         assert_eq!(
@@ -194,7 +158,6 @@ mod tests {
                 "label `Rural`: was there, is now not there",
                 "code of label `Urban`: was \"A\", is now \"X\"",
                 "label `Country`: was not there, is now there",
-                "size of input file rows.parquet: was 1000 bytes, is now 7 bytes",
             ]
         );
     }

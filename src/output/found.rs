@@ -10,10 +10,11 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::error::OutputError;
-use super::job::{FORMAT_VERSION, Fingerprint, Job, LaterStretch};
+use super::job::{FORMAT_VERSION, Fingerprint, Job};
 use super::manifest::{Manifest, PartRecord, Spent};
 use super::names::{self, CONTROL, Generation, SUCCESS};
 use super::part_identity::{PartError, PartIdentity};
+use super::revision::{KnownInput, LaterStretch};
 use super::store::{LocalStore, Store, StoreError, Stored};
 use super::success::Success;
 use crate::domain::{PartNumber, Plan};
@@ -27,6 +28,8 @@ pub struct Found {
     pub fingerprint: Fingerprint,
     /// All planned rows.
     pub plan: Plan,
+    /// The input that it was last held against.
+    pub known_input: KnownInput,
     /// The newest records of the parts that stand.
     pub records: BTreeMap<PartNumber, PartRecord>,
     /// What all records together say was spent.
@@ -99,6 +102,8 @@ pub struct Evidence {
     pub fingerprint: Fingerprint,
     /// All planned rows.
     pub plan: Plan,
+    /// The input that it was last held against.
+    pub known_input: KnownInput,
     /// All records.
     pub manifest: Manifest,
     /// What the last finished run said; `None` too if that can't be read.
@@ -126,13 +131,15 @@ impl Evidence {
             return Ok(None);
         };
         let control = store.list(CONTROL)?;
-        let (plan, later_stretches) = read_plan(store, &path, &job, fingerprint, &control)?;
+        let (plan, known_input, later_stretches) =
+            read_plan(store, &path, &job, fingerprint, &control)?;
         let manifest = Manifest::load(store, fingerprint)?;
         let success = read_success(store, &top)?;
         Ok(Some(Evidence {
             job,
             fingerprint,
             plan,
+            known_input,
             manifest,
             success,
             later_stretches,
@@ -165,8 +172,8 @@ impl Evidence {
 pub(super) fn look(location: &Path, store: &dyn Store) -> Result<Option<Found>, OutputError> {
     let Some(evidence) = Evidence::gather(location, store)? else { return Ok(None) };
     let foreign = evidence.foreign();
-    let Evidence { job, fingerprint, plan, manifest, success, later_stretches, top, control } =
-        evidence;
+    let Evidence { job, fingerprint, plan, known_input, manifest, success, .. } = evidence;
+    let Evidence { later_stretches, top, control, .. } = evidence;
     if let Some(name) = manifest.foreign.first() {
         let path = location.join(name).display().to_string();
         let reason = "it is of another job or a later version".to_owned();
@@ -176,6 +183,7 @@ pub(super) fn look(location: &Path, store: &dyn Store) -> Result<Option<Found>, 
         job,
         fingerprint,
         plan,
+        known_input,
         records: BTreeMap::new(),
         spent: manifest.spent,
         problems: Vec::new(),
@@ -290,14 +298,20 @@ fn read_job(
     }
 }
 
+/// The plan, the input that it is for, and how many files came to it later.
 fn read_plan(
     store: &dyn Store,
     path: &impl Fn(&str) -> String,
     job: &Job,
     fingerprint: Fingerprint,
     control: &[Stored],
-) -> Result<(Plan, u32), OutputError> {
-    let mut stretches: Vec<_> = job.stretch.into_iter().collect();
+) -> Result<(Plan, KnownInput, u32), OutputError> {
+    let gap = || OutputError::Damaged {
+        path: path(names::JOB),
+        reason: "its planned rows don't follow each other".to_owned(),
+    };
+    let mut plan = Plan::from_stretches(job.stretch.into_iter().collect()).ok_or_else(gap)?;
+    let mut known_input = KnownInput::of_job(job);
     let mut numbers: Vec<u32> =
         control.iter().filter_map(|stored| names::parse_stretch(&stored.name)).collect();
     numbers.sort_unstable();
@@ -310,7 +324,7 @@ fn read_plan(
                 return Err(OutputError::Newer { path: path(&name), version });
             }
             Ok(read) if read.job == fingerprint && *number == later + 2 => {
-                stretches.push(read.stretch);
+                read.add_to(&mut plan, &mut known_input).ok_or_else(gap)?;
                 later += 1;
             }
             // Torn in its making: nothing was planned by it.
@@ -321,11 +335,7 @@ fn read_plan(
             }
         }
     }
-    let plan = Plan::from_stretches(stretches).ok_or_else(|| OutputError::Damaged {
-        path: path(names::JOB),
-        reason: "its planned rows don't follow each other".to_owned(),
-    })?;
-    Ok((plan, later))
+    Ok((plan, known_input, later))
 }
 
 fn read_success(store: &dyn Store, top: &[Stored]) -> Result<Option<Success>, StoreError> {

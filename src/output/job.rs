@@ -1,7 +1,7 @@
 //! What an output is: the job that it answers, as `job.json` keeps it from the first run on.
 //!
-//! It never changes. Rows that are planned later add `job-000002.json` and so on; a run whose job
-//! differs is refused with the differences.
+//! It never changes. Rows that are planned later, and an input that changed, add `job-000002.json` and
+//! so on; a run whose job differs is refused with the differences.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
@@ -95,17 +95,6 @@ pub struct ModelIdentity {
     /// The host that is asked, so that a rehearsal's answers never count as the model's own.
     #[serde(default)]
     pub host: String,
-}
-
-/// Rows that were planned later: `job-000002.json` and on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct LaterStretch {
-    /// [`FORMAT_VERSION`].
-    pub(super) version: u32,
-    /// The job that it belongs to.
-    pub(super) job: Fingerprint,
-    /// Its rows.
-    pub(super) stretch: Stretch,
 }
 
 impl Job {

@@ -20,6 +20,7 @@ mod part_scan;
 mod part_schema;
 mod part_writer;
 mod recovery;
+mod revision;
 pub mod store;
 mod success;
 
@@ -40,4 +41,5 @@ pub use part_scan::PartScan;
 pub use part_schema::{PartSchema, PartSchemaError};
 pub use part_writer::{EncodedPart, PartWriter, Provenance, SealedPart};
 pub use recovery::Recovery;
+pub use revision::{KnownInput, Revision};
 pub use success::Success;

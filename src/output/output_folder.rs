@@ -12,7 +12,7 @@ use super::checked_line;
 use super::claim::Claim;
 use super::error::OutputError;
 use super::found::{self, Evidence, Found};
-use super::job::{FORMAT_VERSION, Fingerprint, Job, LaterStretch};
+use super::job::{FORMAT_VERSION, Fingerprint, Job};
 use super::manifest::{PartRecord, Spent, store_record};
 use super::names::{self, CONTROL, SUCCESS};
 use super::part_identity::{PartError, PartIdentity};
@@ -20,6 +20,7 @@ use super::part_reader::PartReader;
 use super::part_schema::PartSchema;
 use super::part_writer::{EncodedPart, PartWriter, Provenance, SealedPart};
 use super::recovery::{Recovery, recover};
+use super::revision::{KnownInput, LaterStretch, Revision};
 use super::store::{self, LocalStore, Store, StoreError};
 use super::success::Success;
 use crate::domain::{Codebook, PartNumber, Plan, Stretch, UnixMillis};
@@ -180,6 +181,16 @@ impl OpenOutput {
         &self.found.plan
     }
 
+    /// The input that the output was last held against.
+    pub fn known_input(&self) -> &KnownInput {
+        &self.found.known_input
+    }
+
+    /// Whether `_SUCCESS` stands.
+    pub fn is_finished(&self) -> bool {
+        self.found.success.is_some()
+    }
+
     /// The newest records of the parts that stand.
     pub fn records(&self) -> &BTreeMap<PartNumber, PartRecord> {
         &self.found.records
@@ -209,19 +220,53 @@ impl OpenOutput {
         rows: u64,
         rows_per_part: NonZeroU32,
     ) -> Result<Option<Stretch>, OutputError> {
+        let Some(stretch) = self.found.plan.clone().extend_to(rows, rows_per_part) else {
+            return Ok(None);
+        };
+        self.add_to_plan(Some(stretch), None)?;
+        Ok(Some(stretch))
+    }
+
+    /// Notes that the input changed, releases what `revision` says, and plans further rows so that
+    /// `rows` are planned in all; returns the new stretch, if any.
+    ///
+    /// # Errors
+    /// If it can't be written; then the plan is as it was.
+    pub fn revise_plan(
+        &mut self,
+        revision: Revision,
+        rows: u64,
+        rows_per_part: NonZeroU32,
+    ) -> Result<Option<Stretch>, OutputError> {
         let mut plan = self.found.plan.clone();
-        let Some(stretch) = plan.extend_to(rows, rows_per_part) else { return Ok(None) };
+        plan.release(revision.released_parts());
+        let stretch = plan.extend_to(rows, rows_per_part);
+        self.add_to_plan(stretch, Some(revision))?;
+        Ok(stretch)
+    }
+
+    fn add_to_plan(
+        &mut self,
+        stretch: Option<Stretch>,
+        input: Option<Revision>,
+    ) -> Result<(), OutputError> {
         let name = names::stretch(self.found.later_stretches + 2);
-        let later = LaterStretch { version: FORMAT_VERSION, job: self.found.fingerprint, stretch };
+        let job = self.found.fingerprint;
+        let later = LaterStretch { version: FORMAT_VERSION, job, stretch, input };
         let json = serde_json::to_vec_pretty(&later);
         let encoded = json.map_err(|error| self.folder.unwritable(&name, error))?;
+        let (mut plan, mut known) = (self.found.plan.clone(), self.found.known_input.clone());
+        later.add_to(&mut plan, &mut known).ok_or_else(|| OutputError::Damaged {
+            path: self.folder.path(&name),
+            reason: "it does not follow the plan before it".to_owned(),
+        })?;
         match self.folder.store.create(&name, &encoded) {
             Err(StoreError::AlreadyExists { .. }) => self.settle_stretch(&name, &encoded)?,
             created => drop(created?),
         }
-        self.found.plan = plan;
+        (self.found.plan, self.found.known_input) = (plan, known);
         self.found.later_stretches += 1;
-        Ok(Some(stretch))
+        Ok(())
     }
 
     /// The name of a stretch is taken: by the same one, or by one that was torn in its making.

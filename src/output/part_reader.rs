@@ -10,6 +10,7 @@ use parquet::errors::ParquetError;
 
 use super::job::Fingerprint;
 use super::part_identity::{PartError, PartIdentity, guard};
+use super::part_scan::PartScan;
 use super::part_schema::PartSchema;
 use super::store::Store;
 use crate::domain::{Attempts, Codebook, Outcome, PartNumber, Reason};
@@ -65,6 +66,20 @@ impl PartReader {
         let name = part.file_name();
         let bytes = self.store.read(&name)?;
         self.decode(&name, bytes)
+    }
+
+    /// The part's `columns`, batch by batch; its file is in memory meanwhile.
+    ///
+    /// # Errors
+    /// If the file is torn, foreign, newer than this program or can't be read.
+    pub fn scan(&self, part: PartNumber, columns: &[&str]) -> Result<PartScan, PartError> {
+        let name = part.file_name();
+        PartScan::open(&name, self.store.read(&name)?, self.job, columns)
+    }
+
+    /// The columns of all parts, as this run writes them.
+    pub fn schema(&self) -> &PartSchema {
+        &self.schema
     }
 
     fn decode(&self, name: &str, bytes: Bytes) -> Result<PartContents, PartError> {

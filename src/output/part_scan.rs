@@ -20,6 +20,7 @@ pub struct PartScan {
     name: String,
     identity: PartIdentity,
     attempts: Vec<Attempts>,
+    schema: SchemaRef,
     reader: Option<ParquetRecordBatchReader>,
 }
 
@@ -36,8 +37,14 @@ impl PartScan {
         columns: &[&str],
     ) -> Result<PartScan, PartError> {
         let (identity, attempts, _) = PartIdentity::of_end(name, &bytes, job)?;
-        let reader = guard(|| projected(bytes, columns)).ok_or_else(|| damaged(name))?;
-        Ok(PartScan { name: name.to_owned(), identity, attempts, reader: Some(reader) })
+        let opened = guard(|| projected(bytes, columns)).ok_or_else(|| damaged(name))?;
+        let (schema, reader) = opened;
+        Ok(PartScan { name: name.to_owned(), identity, attempts, schema, reader: Some(reader) })
+    }
+
+    /// All columns of the part, wanted or not.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
     }
 
     /// All columns of the part `bytes`, which is called `name`.
@@ -73,13 +80,18 @@ impl Iterator for PartScan {
     }
 }
 
-fn projected(bytes: Bytes, columns: &[&str]) -> Result<ParquetRecordBatchReader, ParquetError> {
+fn projected(
+    bytes: Bytes,
+    columns: &[&str],
+) -> Result<(SchemaRef, ParquetRecordBatchReader), ParquetError> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
+    let schema = SchemaRef::clone(builder.schema());
     let fields = builder.parquet_schema().root_schema().get_fields();
     let wanted = fields.iter().enumerate().filter(|(_, field)| columns.contains(&field.name()));
     let roots: Vec<usize> = wanted.map(|(at, _)| at).collect();
     let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
-    builder.with_batch_size(ROWS_PER_BATCH).with_projection(mask).build()
+    let reader = builder.with_batch_size(ROWS_PER_BATCH).with_projection(mask).build()?;
+    Ok((schema, reader))
 }
 
 fn damaged(name: &str) -> PartError {

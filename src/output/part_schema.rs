@@ -10,6 +10,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use parquet::arrow::ArrowSchemaConverter;
 
+use super::difference::Difference;
+
 /// The input's columns and those of its parts.
 #[derive(Clone, Debug)]
 pub struct PartSchema {
@@ -121,6 +123,25 @@ impl PartSchema {
         &self.output
     }
 
+    /// How these columns differ from those of `part`, so that the two can't stand side by side;
+    /// empty if they can. That values may be missing now where they never were is no difference.
+    pub fn differences_from(&self, part: &Schema) -> Vec<Difference> {
+        let (was, now) = (part.fields(), self.output.fields());
+        let mut found = Vec::new();
+        for number in 0..was.len().max(now.len()) {
+            let (was, now) = (was.get(number), now.get(number));
+            let stands_for = |was: &Arc<Field>, now: &Arc<Field>| {
+                (was.name(), was.data_type()) == (now.name(), now.data_type())
+                    && (now.is_nullable() || !was.is_nullable())
+            };
+            if !was.zip(now).is_some_and(|(was, now)| stands_for(was, now)) {
+                let what = format!("column {} of the parts", number + 1);
+                found.push(Difference { what, was: in_words(was), now: in_words(now) });
+            }
+        }
+        found
+    }
+
     /// The name of the label's column.
     pub fn label_column(&self) -> &str {
         self.output.field(self.output.fields().len() - 2).name()
@@ -175,6 +196,16 @@ impl PartSchema {
             _ => Arc::clone(&self.input),
         }
     }
+}
+
+fn in_words(field: Option<&Arc<Field>>) -> String {
+    field.map_or_else(
+        || "not there".to_owned(),
+        |field| {
+            let never_null = if field.is_nullable() { "" } else { ", never null" };
+            format!("`{}` ({}{never_null})", field.name(), field.data_type())
+        },
+    )
 }
 
 /// Labels are texts, or something that reads as a text and back.
@@ -250,5 +281,25 @@ mod tests {
         let twice = schema(&[("a", DataType::Utf8), ("a", DataType::Utf8)]);
         let error = PartSchema::new(&twice, "label", None).unwrap_err();
         assert_eq!(error, PartSchemaError::Repeated { column: "a".into() });
+    }
+    #[test]
+    fn columns_that_can_not_stand_beside_finished_ones_are_named() {
+        let columns = [("id", DataType::Int64), ("text", DataType::Utf8)];
+        let parts = PartSchema::new(&schema(&columns), "label", None).unwrap();
+        assert_eq!(parts.differences_from(parts.output()), []);
+
+        let mut strict = schema(&columns).fields().to_vec();
+        strict[1] = Arc::new(Field::new("text", DataType::Utf8, false));
+        let strict = PartSchema::new(&Schema::new(strict), "label", None).unwrap();
+        assert_eq!(parts.differences_from(strict.output()), []);
+        assert_eq!(strict.differences_from(parts.output()).len(), 1, "it may hold nulls already");
+
+        let columns = [("id", DataType::Utf8), ("text", DataType::Utf8)];
+        let other = PartSchema::new(&schema(&columns), "label", None).unwrap();
+        let found: Vec<String> =
+            other.differences_from(parts.output()).iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["column 1 of the parts: was `id` (Int64), is now `id` (Utf8)"]);
+        let fewer = PartSchema::new(&schema(&columns[..1]), "label", None).unwrap();
+        assert_eq!(fewer.differences_from(other.output()).len(), 3);
     }
 }

@@ -48,6 +48,29 @@ pub enum RunError {
     /// The system has no thread left.
     #[error("can't start a thread")]
     Thread(#[source] std::io::Error),
+    /// The input changed, and nothing in the output can be replaced.
+    #[error(
+        "{changes}; what stands in the output {path} can't be replaced, so it does not follow: \
+         restore the input, or classify it into a new folder"
+    )]
+    CanNotGrow {
+        /// The output.
+        path: String,
+        /// What changed, with counts.
+        changes: String,
+    },
+    /// The input changed, and the parts don't hold what its texts are made of.
+    #[error(
+        "the input changed, and the rows in {path} can't be compared with it, since their texts \
+         are made of the column `{column}`, which holds labels there; restore the input, or name a \
+         new folder"
+    )]
+    CanNotCompare {
+        /// The output.
+        path: String,
+        /// The column.
+        column: String,
+    },
     /// A defect of this program.
     #[error("{0}; this is a defect of batchclass, please report it")]
     Internal(String),
@@ -78,7 +101,9 @@ impl RunError {
             RunError::PartSchema(_)
             | RunError::PromptTooLong { .. }
             | RunError::NothingToAsk
-            | RunError::OutputInsideInput(_) => FailureKind::Usage,
+            | RunError::OutputInsideInput(_)
+            | RunError::CanNotGrow { .. }
+            | RunError::CanNotCompare { .. } => FailureKind::Usage,
             RunError::Provider(ProviderError::OutOfQuota { .. }) => FailureKind::Quota,
             RunError::Provider(_) => FailureKind::Provider,
             RunError::Thread(_) | RunError::Internal(_) => FailureKind::Internal,

@@ -1,10 +1,15 @@
 //! What earlier runs left in the journal: answers that were paid for and stand in no part yet.
+//!
+//! An answer counts for the row and the text that it was given to: by position, or by id where the
+//! position was released because the input had changed.
 
 use std::collections::HashMap;
 
 use super::settlement::{Nothing, is_prose, nothing_answered};
 use crate::domain::codebook::Meaning;
-use crate::domain::{Attempts, Codebook, LabelIndex, Outcome, Position, Reason, Row, TextHash};
+use crate::domain::{
+    Attempts, Codebook, LabelIndex, Outcome, Position, Reason, Row, RowId, TextHash,
+};
 use crate::llm::keys::Key;
 use crate::llm::provider::Finish;
 use crate::llm::reply_matcher::{Answer, match_reply};
@@ -16,12 +21,24 @@ pub(super) struct Priors {
     /// Whether the model has labelled any row of this job. Until then a refused row may be refused
     /// for the prompt's sake.
     has_labelled: bool,
-    rows: HashMap<Position, Journaled>,
+    placed: HashMap<(Position, TextHash), Journaled>,
+    /// Rows whose position was released.
+    displaced: HashMap<(RowId, TextHash), Journaled>,
+}
+
+/// Where a journaled row stands now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// A part that was written later says what became of it.
+    Settled,
+    /// Nothing says more than the journal.
+    Open,
+    /// Its position was released; it may stand at another.
+    Displaced,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Journaled {
-    text_hash: TextHash,
     answer: Option<Meaning>,
     attempts: Attempts,
     reason: Reason,
@@ -39,13 +56,13 @@ pub(super) enum Recalled {
 }
 
 impl Priors {
-    /// Reads a journaled reply again, just as the run that got it did. Rows for which `is_settled`
-    /// are passed over: a part that was written later says what became of them.
+    /// Reads a journaled reply again, just as the run that got it did. `standing` says where each
+    /// of its rows stands now; settled ones are passed over.
     pub(super) fn replay(
         &mut self,
         record: ReplyRecord,
         codebook: &Codebook,
-        is_settled: impl Fn(Position) -> bool,
+        standing: impl Fn(Position) -> Standing,
     ) {
         let keys: Vec<Key> = record.rows.iter().map(|row| Key(row.key.clone())).collect();
         let matched = match_reply(&record.reply, record.end == ReplyEnd::Cut, &keys, codebook);
@@ -59,19 +76,17 @@ impl Priors {
             return;
         }
         for (row, answer) in record.rows.into_iter().zip(matched.answers) {
-            if is_settled(row.position) {
-                continue;
-            }
-            let known = self.rows.entry(row.position).or_insert(Journaled {
-                text_hash: row.text_hash,
-                answer: None,
-                attempts: 0,
-                reason: Reason::Missing,
-                is_refused: false,
-            });
-            if known.text_hash != row.text_hash {
-                continue;
-            }
+            let unknown =
+                Journaled { answer: None, attempts: 0, reason: Reason::Missing, is_refused: false };
+            let known = match standing(row.position) {
+                Standing::Settled => continue,
+                Standing::Open => {
+                    self.placed.entry((row.position, row.text_hash)).or_insert(unknown)
+                }
+                Standing::Displaced => {
+                    self.displaced.entry((row.id, row.text_hash)).or_insert(unknown)
+                }
+            };
             known.attempts = known.attempts.saturating_add(1);
             known.is_refused = nothing == Some(Nothing::Refused);
             match answer {
@@ -92,15 +107,21 @@ impl Priors {
 
     /// How many rows the journal answers.
     pub(super) fn answered_rows(&self) -> u64 {
-        self.rows.values().filter(|known| known.answer.is_some()).count() as u64
+        self.all().filter(|(_, known)| known.answer.is_some()).count() as u64
     }
 
     /// The labels that the journal holds, by text, so that equal rows profit too.
     pub(super) fn labels(&self) -> impl Iterator<Item = (TextHash, LabelIndex)> {
-        self.rows.values().filter_map(|known| match known.answer {
-            Some(Meaning::Label(label)) => Some((known.text_hash, label)),
+        self.all().filter_map(|(text_hash, known)| match known.answer {
+            Some(Meaning::Label(label)) => Some((text_hash, label)),
             _ => None,
         })
+    }
+
+    fn all(&self) -> impl Iterator<Item = (TextHash, &Journaled)> {
+        let placed = self.placed.iter().map(|((_, text_hash), known)| (*text_hash, known));
+        let displaced = self.displaced.iter().map(|((_, text_hash), known)| (*text_hash, known));
+        placed.chain(displaced)
     }
 
     /// What is known of a row that is about to be asked; a journaled answer counts if it was given
@@ -108,10 +129,7 @@ impl Priors {
     ///
     /// `row.attempts` counts what finished parts say; the journal's attempts come on top.
     pub(super) fn recall(&mut self, row: &Row, max_attempts: Attempts) -> Recalled {
-        let known = self.rows.remove(&row.position);
-        let Some(known) = known.filter(|known| known.text_hash == row.text_hash) else {
-            return Recalled::Asked(row.attempts);
-        };
+        let Some(known) = self.take(row) else { return Recalled::Asked(row.attempts) };
         if known.answer.is_none() && !self.has_labelled {
             // Nobody knows yet whether it was the row.
             return Recalled::Asked(row.attempts);
@@ -129,6 +147,23 @@ impl Priors {
                 Recalled::Answered(Outcome::Unlabelled { reason: known.reason, attempts })
             }
             None => Recalled::Asked(attempts),
+        }
+    }
+
+    fn take(&mut self, row: &Row) -> Option<Journaled> {
+        let placed = self.placed.remove(&(row.position, row.text_hash));
+        // A row with attempts stands in a part, which counts what the journal says of it elsewhere.
+        if self.displaced.is_empty() || row.attempts > 0 {
+            return placed;
+        }
+        let displaced = self.displaced.remove(&(row.id.clone(), row.text_hash));
+        match (placed, displaced) {
+            (Some(placed), Some(displaced)) => Some(Journaled {
+                answer: placed.answer.or(displaced.answer),
+                attempts: placed.attempts.saturating_add(displaced.attempts),
+                ..placed
+            }),
+            (placed, displaced) => placed.or(displaced),
         }
     }
 }
@@ -183,7 +218,7 @@ mod tests {
     fn priors(records: Vec<ReplyRecord>) -> Priors {
         let mut priors = Priors::default();
         for record in records {
-            priors.replay(record, &codebook(), |_| false);
+            priors.replay(record, &codebook(), |_| Standing::Open);
         }
         priors
     }
@@ -225,7 +260,7 @@ mod tests {
         for (end, reply) in [(ReplyEnd::Refused, ""), (ReplyEnd::Whole, "I can't help with that")] {
             let mut priors = priors(vec![record(end, reply, &rows)]);
             assert_eq!(priors.recall(&rows[0], 3), Recalled::Asked(0), "the prompt, perhaps");
-            priors.replay(record(end, reply, &rows), &codebook(), |_| false);
+            priors.replay(record(end, reply, &rows), &codebook(), |_| Standing::Open);
             priors.note_labelled(1);
             let (reason, attempts) = (Reason::Refused, 1);
             let refused = Recalled::Answered(Outcome::Unlabelled { reason, attempts });
@@ -245,5 +280,27 @@ mod tests {
             let mut priors = priors(vec![record(end, reply, &rows)]);
             assert_eq!(priors.recall(&rows[0], 3), Recalled::Asked(0), "{end:?}");
         }
+    }
+    #[test]
+    fn an_answer_to_a_released_position_is_found_by_id_and_text() {
+        let reply = r#"{"r":["100:A"]}"#;
+        let mut priors = Priors::default();
+        let asked = record(ReplyEnd::Whole, reply, &[row(0, "a")]);
+        priors.replay(asked, &codebook(), |_| Standing::Displaced);
+        let elsewhere = |id: i128, text| Row { id: RowId::Integer(id), ..row(70, text) };
+        assert_eq!(priors.recall(&elsewhere(5, "a"), 3), Recalled::Asked(0), "another row");
+        assert_eq!(priors.recall(&elsewhere(0, "b"), 3), Recalled::Asked(0), "another text");
+        let label = Recalled::Answered(Outcome::Labelled(LabelIndex(0)));
+        assert_eq!(priors.recall(&elsewhere(0, "a"), 3), label);
+    }
+
+    #[test]
+    fn an_answer_to_the_new_text_outlives_one_to_the_old() {
+        let answered = |text, reply| record(ReplyEnd::Whole, reply, &[row(0, text)]);
+        let records = [("old", r#"{"r":["100:A"]}"#), ("new", r#"{"r":["100:B"]}"#)];
+        let records = records.map(|(text, reply)| answered(text, reply));
+        let mut priors = priors(records.into());
+        let label = Recalled::Answered(Outcome::Labelled(LabelIndex(1)));
+        assert_eq!(priors.recall(&row(0, "new"), 3), label);
     }
 }

@@ -1,15 +1,21 @@
-//! The thread that reads the input ahead of the model: folds and counts each row's text, and
-//! brings along what reopened parts say of their rows.
+//! The thread that reads ahead of the model: new rows from the input, rows of reopened parts from
+//! those themselves. It folds and counts each row's text, and brings along what became of it.
 
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::compute::interleave_record_batch;
 use tokio::sync::mpsc;
 
 use super::RunError;
+use super::input_rows::InputRows;
+use super::merge::ChangedRow;
+use super::passes::{Pass, Task, passes};
 use super::work::Work;
-use crate::domain::{Outcome, Position, PositionRange, Reason, Row, RowId, TextHash, Tokens};
-use crate::input::{InputChunk, InputReader, InputRow};
+use crate::domain::{
+    Outcome, PartNumber, Position, PositionRange, Reason, Row, RowId, TextHash, Tokens,
+};
+use crate::input::{InputRow, MAX_CHUNK_ROWS, OrderedInput, RowReader};
 use crate::llm::prompt::Prompt;
 use crate::output::PartReader;
 
@@ -47,107 +53,180 @@ pub(super) enum ReadRow {
 
 /// What the thread reads with.
 pub(super) struct Reader {
-    pub(super) input: InputReader,
+    pub(super) input: Arc<OrderedInput>,
+    /// Reads the rows of parts, which have the input's columns.
+    pub(super) rows: RowReader,
     pub(super) prompt: Arc<Prompt>,
     /// A row of more tokens is too long.
     pub(super) longest: Tokens,
-    pub(super) work: Arc<Work>,
+    pub(super) work: Work,
     pub(super) parts: PartReader,
 }
 
-/// The outcomes of the reopened part that is being read.
-struct Reopened {
-    range: PositionRange,
-    outcomes: Vec<Outcome>,
+/// Why reading ends before all is read.
+enum Halt {
+    /// The receiver is gone.
+    Unheard,
+    Failed(RunError),
 }
 
+impl From<RunError> for Halt {
+    fn from(error: RunError) -> Halt {
+        Halt::Failed(error)
+    }
+}
+
+type Chunks = mpsc::Sender<Result<ReadChunk, RunError>>;
+
 impl Reader {
-    /// Starts the thread; it ends when the input does, at the first error, or when the receiver
-    /// is gone.
+    /// Starts the thread; it ends when all is read, at the first error, or when the receiver is
+    /// gone.
     ///
     /// # Errors
     /// If the system has no thread left.
-    pub(super) fn start(mut self) -> std::io::Result<mpsc::Receiver<Result<ReadChunk, RunError>>> {
+    pub(super) fn start(self) -> std::io::Result<mpsc::Receiver<Result<ReadChunk, RunError>>> {
         let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
         std::thread::Builder::new().name("reader".into()).spawn(move || {
-            let mut reopened = None;
-            while let Some(chunk) = self.input.next() {
-                let chunk = chunk.map_err(RunError::from);
-                let chunk = chunk.and_then(|chunk| self.prepare(chunk, &mut reopened));
-                let failed = chunk.is_err();
-                let Some(chunk) = chunk.transpose() else { continue };
-                if sender.blocking_send(chunk).is_err() || failed {
-                    break;
+            for pass in passes(&self.work) {
+                match self.pass(pass, &sender) {
+                    Ok(()) => {}
+                    Err(Halt::Unheard) => return,
+                    Err(Halt::Failed(error)) => {
+                        // If nobody listens any more, nobody misses it.
+                        let _ = sender.blocking_send(Err(error));
+                        return;
+                    }
                 }
             }
         })?;
         Ok(receiver)
     }
 
-    /// `None` for a chunk without rows.
-    fn prepare(
-        &self,
-        chunk: InputChunk,
-        reopened: &mut Option<Reopened>,
-    ) -> Result<Option<ReadChunk>, RunError> {
-        let (Some(first_row), Some(last_row)) = (chunk.rows.first(), chunk.rows.last()) else {
-            return Ok(None);
-        };
-        let ids = (first_row.id.clone(), last_row.id.clone());
-        self.reopen(chunk.first, reopened)?;
-        let rows = chunk
-            .rows
-            .into_iter()
-            .zip(chunk.first.0..)
-            .map(|(row, position)| {
-                let position = Position(position);
-                let prior = reopened.as_ref().and_then(|part| part.outcome(position));
-                self.read(row, position, prior)
-            })
-            .collect();
-        Ok(Some(ReadChunk { first: chunk.first, columns: chunk.columns, ids, rows }))
-    }
-
-    /// Loads the reopened part that holds `position`, if one does.
-    fn reopen(&self, position: Position, now: &mut Option<Reopened>) -> Result<(), RunError> {
-        if now.as_ref().is_some_and(|part| part.range.contains(position)) {
-            return Ok(());
+    fn pass(&self, pass: Pass, chunks: &Chunks) -> Result<(), Halt> {
+        let read = self.input.read(pass.wanted).map_err(RunError::from)?;
+        let mut input = InputRows::new(read);
+        for task in pass.parts {
+            match task {
+                Task::Fill(range) => self.fill(range, &mut input, chunks)?,
+                Task::Reopen { part, range, changed } => {
+                    self.reopen(part, range, changed, &mut input, chunks)?;
+                }
+            }
         }
-        *now = None;
-        let Some((part, range)) = self.work.reopened_at(position) else { return Ok(()) };
-        let contents = self.parts.read(part).map_err(|error| RunError::Reopen(part, error))?;
-        *now = Some(Reopened { range, outcomes: contents.outcomes });
         Ok(())
     }
 
-    fn read(&self, row: InputRow, position: Position, prior: Option<&Outcome>) -> ReadRow {
-        let Some(outcome) = prior else {
-            return read_row(row, position, &self.prompt, self.longest);
-        };
-        match outcome {
-            Outcome::Unlabelled { reason, attempts }
-                if self.work.is_asked_again(*reason, *attempts) =>
+    /// The rows of a part that does not stand.
+    fn fill(
+        &self,
+        range: PositionRange,
+        input: &mut InputRows,
+        chunks: &Chunks,
+    ) -> Result<(), Halt> {
+        let (mut first, mut left) = (range.first, range.rows);
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(MAX_CHUNK_ROWS);
+            let (columns, rows) = input.next(most)?;
+            let read = |(row, position)| read_row(row, position, &self.prompt, self.longest);
+            send(chunks, first, columns, rows, read)?;
+            first.0 += most as u64;
+            left -= most as u64;
+        }
+        Ok(())
+    }
+
+    /// The rows of a part that stands, as it has them; of those whose text `changed`, what the
+    /// input has now.
+    fn reopen(
+        &self,
+        part: PartNumber,
+        range: PositionRange,
+        changed: Vec<ChangedRow>,
+        input: &mut InputRows,
+        chunks: &Chunks,
+    ) -> Result<(), Halt> {
+        let contents = self.parts.read(part).map_err(|error| RunError::Reopen(part, error))?;
+        let mut outcomes = contents.outcomes.into_iter();
+        let mut changed = changed.into_iter().map(|row| row.offset).peekable();
+        let mut before = 0;
+        for mut columns in contents.columns {
+            let after = before + columns.num_rows();
+            let mut rows = self.rows.rows(&columns).map_err(RunError::from)?;
+            let mut priors: Vec<Option<Outcome>> =
+                outcomes.by_ref().take(rows.len()).map(Some).collect();
+            let mut new = Vec::new();
+            while let Some(offset) = changed.next_if(|offset| *offset < after) {
+                new.push(offset - before);
+            }
+            if !new.is_empty() {
+                let (new_columns, new_rows) = input.next(new.len())?;
+                columns = spliced(&columns, &new_columns, &new)?;
+                for (row, at) in new_rows.into_iter().zip(new) {
+                    rows[at] = row;
+                    priors[at] = None;
+                }
+            }
+            let first = Position(range.first.0 + before as u64);
+            let mut priors = priors.into_iter();
+            let read = |(row, position)| self.read(row, position, priors.next().flatten());
+            send(chunks, first, columns, rows, read)?;
+            before = after;
+        }
+        Ok(())
+    }
+
+    /// A row that stands with the outcome `prior`; without one it is new.
+    fn read(&self, row: InputRow, position: Position, prior: Option<Outcome>) -> ReadRow {
+        match prior {
+            None => read_row(row, position, &self.prompt, self.longest),
+            Some(Outcome::Unlabelled { reason, attempts })
+                if self.work.is_asked_again(reason, attempts) =>
             {
                 match read_row(row, position, &self.prompt, self.longest) {
-                    ReadRow::Ask(row) => ReadRow::Ask(Row { attempts: *attempts, ..row }),
+                    ReadRow::Ask(row) => ReadRow::Ask(Row { attempts, ..row }),
                     settled => settled,
                 }
             }
             // A label that the input brought says nothing of other rows with the same text.
-            Outcome::Labelled(_) if row.existing_label.is_none() => {
+            Some(outcome @ Outcome::Labelled(_)) if row.existing_label.is_none() => {
                 let text_hash = row.text.as_deref().map(TextHash::of);
-                ReadRow::Kept { outcome: outcome.clone(), text_hash }
+                ReadRow::Kept { outcome, text_hash }
             }
-            _ => ReadRow::Kept { outcome: outcome.clone(), text_hash: None },
+            Some(outcome) => ReadRow::Kept { outcome, text_hash: None },
         }
     }
 }
 
-impl Reopened {
-    fn outcome(&self, position: Position) -> Option<&Outcome> {
-        let offset = position.0.checked_sub(self.range.first.0)?;
-        self.outcomes.get(usize::try_from(offset).ok()?)
-    }
+/// Sends rows that follow each other from `first` on.
+fn send(
+    chunks: &Chunks,
+    first: Position,
+    columns: RecordBatch,
+    rows: Vec<InputRow>,
+    read: impl FnMut((InputRow, Position)) -> ReadRow,
+) -> Result<(), Halt> {
+    let (Some(first_row), Some(last_row)) = (rows.first(), rows.last()) else { return Ok(()) };
+    let ids = (first_row.id.clone(), last_row.id.clone());
+    let rows = rows.into_iter().zip((first.0..).map(Position)).map(read).collect();
+    let chunk = ReadChunk { first, columns, ids, rows };
+    chunks.blocking_send(Ok(chunk)).map_err(|_| Halt::Unheard)
+}
+
+/// The rows of `columns`, those at the ascending places `at` replaced by the rows of `new`.
+fn spliced(
+    columns: &RecordBatch,
+    new: &RecordBatch,
+    at: &[usize],
+) -> Result<RecordBatch, RunError> {
+    let mut replaced = at.iter().enumerate().peekable();
+    let rows: Vec<(usize, usize)> = (0..columns.num_rows())
+        .map(|row| match replaced.next_if(|(_, at)| **at == row) {
+            Some((number, _)) => (1, number),
+            None => (0, row),
+        })
+        .collect();
+    let joined = interleave_record_batch(&[columns, new], &rows);
+    joined.map_err(|error| RunError::Internal(format!("rows of a part and the input: {error}")))
 }
 
 /// What is to be done about a row of the input; one of over `longest` tokens is too long.

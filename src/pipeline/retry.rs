@@ -6,6 +6,7 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::RunError;
 use crate::domain::Clock;
 use crate::output::OutputError;
 
@@ -44,14 +45,32 @@ impl Backoff {
     }
 }
 
+/// An error that says whether the same call may succeed in a moment.
+pub(super) trait Retryable {
+    /// Whether it may, with nobody doing anything.
+    fn is_retryable(&self) -> bool;
+}
+
+impl Retryable for OutputError {
+    fn is_retryable(&self) -> bool {
+        OutputError::is_retryable(self)
+    }
+}
+
+impl Retryable for RunError {
+    fn is_retryable(&self) -> bool {
+        matches!(self, RunError::Output(error) if error.is_retryable())
+    }
+}
+
 /// Does what touches the output, again while it fails for now, for 15 s in all.
 ///
 /// # Errors
 /// The last failure; one that lasts at once.
-pub(super) async fn persist<T>(
+pub(super) async fn persist<T, E: Retryable>(
     clock: &dyn Clock,
-    mut attempt: impl FnMut() -> Result<T, OutputError>,
-) -> Result<T, OutputError> {
+    mut attempt: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
     let began = clock.now();
     let mut backoff = Backoff::new(getrandom::u64().unwrap_or_default());
     loop {

@@ -87,11 +87,6 @@ pub(super) fn identity(
     Job::new(job, files.collect(), input.rows(), now).map_err(no_randomness)
 }
 
-/// How many rows are to be planned in all.
-pub(super) fn rows_wanted(job: &JobSpec, input: &OrderedInput) -> u64 {
-    job.row_limit.map_or(input.rows(), |limit| limit.get().min(input.rows()))
-}
-
 /// The name of a run: when it began, and enough chance that no two are the same.
 ///
 /// # Errors

@@ -6,14 +6,14 @@ use super::call::Line;
 use super::coordinator::Parts;
 use super::error::RunError;
 use super::open_part::OpenParts;
-use super::priors::Priors;
+use super::priors::{Priors, Standing};
 use super::reader::Reader;
 use super::report::RunReport;
 use super::work::Work;
 use super::writer::Writer;
 use super::{RunContext, setup};
 use crate::domain::{Codebook, Event, JobSpec};
-use crate::input::OrderedInput;
+use crate::input::{OrderedInput, RowReader};
 use crate::llm::asker::Asker;
 use crate::llm::batcher::{BatchLimits, Batcher};
 use crate::llm::dedupe::Dedupe;
@@ -69,7 +69,7 @@ impl Staged {
     pub(super) fn assemble(
         self,
         job: &JobSpec,
-        input: &OrderedInput,
+        input: &Arc<OrderedInput>,
         output: OpenOutput,
         work: Work,
         run: &str,
@@ -83,10 +83,11 @@ impl Staged {
             dedupe.seed(text_hash, label);
         }
         let reader = Reader {
-            input: input.read(work.ranges())?,
+            input: Arc::clone(input),
+            rows: RowReader::new(input.schema(), &job.input)?,
             prompt,
             longest: job.batch.tokens_per_call,
-            work: Arc::new(work),
+            work,
             parts: output.reader().clone(),
         };
         let clock = Arc::clone(&context.clock);
@@ -130,8 +131,15 @@ fn open_journal(
     let replay = journal::replay(&folder, fingerprint, plan, |reply| {
         let at = reply.at;
         priors.replay(reply, codebook, |position| {
-            let part = plan.part_of(position).and_then(|part| records.get(&part));
-            part.is_some_and(|record| record.written >= at)
+            let part = plan.part_of(position);
+            let record = part.and_then(|part| records.get(&part));
+            if record.is_some_and(|record| record.written >= at) {
+                Standing::Settled
+            } else if part.is_some_and(|part| plan.is_released(part)) {
+                Standing::Displaced
+            } else {
+                Standing::Open
+            }
         });
     });
     let replay = replay.map_err(OutputError::from)?;
@@ -145,7 +153,8 @@ fn open_journal(
         sync_within: journal::SYNC_WITHIN,
         segment_bytes: journal::SEGMENT_BYTES,
     };
-    let opened = Journal::open(spec, &replay, |part| work.has(part)).map_err(OutputError::from)?;
+    let opened = Journal::open(spec, &replay, |part| work.needs_answers_of(part))
+        .map_err(OutputError::from)?;
     if priors.answered_rows() > 0 {
         let rows = priors.answered_rows();
         context.events.emit(Event::JournalReplayed { rows });

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::{Attempts, JobSpec, PartNumber, Plan, Position, PositionRange, Reason};
+use super::merge::{ChangedRow, Changes};
+use crate::domain::{Attempts, JobSpec, PartNumber, Plan, PositionRange, Reason};
 use crate::output::PartRecord;
 
 /// The parts that a run works on.
@@ -15,14 +16,18 @@ pub(super) struct Work {
     missing: Vec<PartNumber>,
     /// Parts that stand and have rows to ask again, with how many.
     reopened: BTreeMap<PartNumber, u64>,
+    /// How the input differs from the parts that stand, where it was compared with them.
+    changes: Option<Changes>,
 }
 
 impl Work {
-    /// Compares the plan with the parts that stand.
+    /// Compares the plan with the parts that stand. `changes` is how the input differs from them;
+    /// without, a row's place in the input is its position, and no text has changed.
     pub(super) fn find(
         job: &JobSpec,
         plan: &Plan,
         records: &BTreeMap<PartNumber, PartRecord>,
+        changes: Option<Changes>,
     ) -> Work {
         let mut work = Work {
             plan: plan.clone(),
@@ -30,6 +35,7 @@ impl Work {
             retry: job.output.retry.clone(),
             missing: Vec::new(),
             reopened: BTreeMap::new(),
+            changes,
         };
         for part in plan.part_numbers() {
             let Some(record) = records.get(&part) else {
@@ -39,8 +45,10 @@ impl Work {
             let again = record.unlabelled.iter();
             let again = again.filter(|rows| work.is_asked_again(rows.reason, rows.attempts));
             let rows: u64 = again.map(|rows| rows.rows).sum();
+            let rows = rows + work.changed_rows(part).len() as u64;
             if rows > 0 {
-                work.reopened.insert(part, rows);
+                // A row without a label whose text changed is in both counts.
+                work.reopened.insert(part, rows.min(record.range.rows));
             }
         }
         work
@@ -59,7 +67,18 @@ impl Work {
 
     /// Whether this run writes `part`.
     pub(super) fn has(&self, part: PartNumber) -> bool {
-        self.reopened.contains_key(&part) || self.missing.binary_search(&part).is_ok()
+        self.is_reopened(part) || self.missing.binary_search(&part).is_ok()
+    }
+
+    /// Whether answers that were journaled for rows of `part` may still be needed: it is written by
+    /// this run, or it was released and its rows are among those to be written.
+    pub(super) fn needs_answers_of(&self, part: PartNumber) -> bool {
+        self.has(part) || (self.plan.is_released(part) && !self.missing.is_empty())
+    }
+
+    /// Whether `part` stands and has rows to ask again.
+    pub(super) fn is_reopened(&self, part: PartNumber) -> bool {
+        self.reopened.contains_key(&part)
     }
 
     /// Parts that stand and have rows to ask again, with how many.
@@ -67,16 +86,21 @@ impl Work {
         self.reopened.iter().map(|(part, rows)| (*part, *rows))
     }
 
-    /// The reopened part that holds `position`, if one does.
-    pub(super) fn reopened_at(&self, position: Position) -> Option<(PartNumber, PositionRange)> {
-        let part = self.plan.part_of(position)?;
-        self.reopened.contains_key(&part).then_some(part)?;
-        Some((part, self.plan.range_of(part)?))
+    /// Rows of a part that stands which have another text now.
+    pub(super) fn changed_rows(&self, part: PartNumber) -> &[ChangedRow] {
+        let changed = self.changes.as_ref().and_then(|changes| changes.changed.get(&part));
+        changed.map_or(&[], Vec::as_slice)
     }
 
-    /// The rows to read, part by part, in order.
-    pub(super) fn ranges(&self) -> Vec<PositionRange> {
+    /// The places in the input of rows that stand in no part, in the order of the parts that are
+    /// to hold them; `None` if they are the rows' positions.
+    pub(super) fn unfinished(&self) -> Option<&[PositionRange]> {
+        self.changes.as_ref().map(|changes| changes.unfinished.as_slice())
+    }
+
+    /// The parts that this run writes, in order.
+    pub(super) fn parts(&self) -> impl Iterator<Item = (PartNumber, PositionRange)> {
         let parts = self.plan.part_numbers().filter(|part| self.has(*part));
-        parts.filter_map(|part| self.plan.range_of(part)).collect()
+        parts.filter_map(|part| Some((part, self.plan.range_of(part)?)))
     }
 }

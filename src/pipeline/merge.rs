@@ -1,0 +1,212 @@
+//! An input against the finished parts: one ordered merge by id and text, nothing of it in memory
+//! but what differs. Pure.
+
+use std::collections::BTreeMap;
+
+use super::RunError;
+use crate::domain::{PartNumber, Position, PositionRange, RowId};
+use crate::output::OutputError;
+
+/// Ids that are named of those that are gone.
+const NAMED_IDS: usize = 3;
+
+/// A row's text as the model reads it; `None` if it is blank.
+pub(super) type Text = Option<Box<str>>;
+
+/// A row of a finished part.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) part: PartNumber,
+    /// Its row in the part, from 0.
+    pub(super) offset: usize,
+    pub(super) text: Text,
+}
+
+/// A row of a finished part that has another text in the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ChangedRow {
+    /// Its row in the part, from 0.
+    pub(super) offset: usize,
+    /// Its place in the input.
+    pub(super) place: Position,
+}
+
+/// What an input has that the finished parts don't, and the other way round.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Changes {
+    /// The places in the input of the rows that stand in no finished part.
+    pub(super) unfinished: Vec<PositionRange>,
+    /// Rows with another text, by part, in the part's order.
+    pub(super) changed: BTreeMap<PartNumber, Vec<ChangedRow>>,
+    /// Finished rows that the input does not have.
+    pub(super) vanished: u64,
+    /// The ids of the first of them.
+    pub(super) first_vanished: Vec<RowId>,
+}
+
+impl Changes {
+    /// Merges the rows of the `input` and of the `finished` parts, both in id order.
+    ///
+    /// # Errors
+    /// Theirs; also if an id stands twice in the parts, or they are out of order.
+    pub(super) fn find(
+        input: impl Iterator<Item = Result<(RowId, Text), RunError>>,
+        finished: impl Iterator<Item = Result<(RowId, Finished), RunError>>,
+    ) -> Result<Changes, RunError> {
+        let mut changes = Changes::default();
+        let mut finished = InOrder { rows: finished, last: None };
+        let mut standing = finished.next()?;
+        for (row, place) in input.zip((0..).map(Position)) {
+            let (id, text) = row?;
+            while let Some((gone, _)) = standing.take_if(|(standing, _)| *standing < id) {
+                changes.add_vanished(gone);
+                standing = finished.next()?;
+            }
+            let Some((_, row)) = standing.take_if(|(standing, _)| *standing == id) else {
+                changes.add_unfinished(place);
+                continue;
+            };
+            if row.text != text {
+                let rows = changes.changed.entry(row.part).or_default();
+                rows.push(ChangedRow { offset: row.offset, place });
+            }
+            standing = finished.next()?;
+        }
+        while let Some((gone, _)) = standing {
+            changes.add_vanished(gone);
+            standing = finished.next()?;
+        }
+        Ok(changes)
+    }
+
+    /// How many rows stand in no finished part.
+    pub(super) fn unfinished_rows(&self) -> u64 {
+        self.unfinished.iter().map(|range| range.rows).sum()
+    }
+
+    /// How many rows have another text.
+    pub(super) fn changed_rows(&self) -> u64 {
+        self.changed.values().map(|rows| rows.len() as u64).sum()
+    }
+
+    fn add_unfinished(&mut self, place: Position) {
+        match self.unfinished.last_mut() {
+            Some(run) if run.end() == place => run.rows += 1,
+            _ => self.unfinished.push(PositionRange { first: place, rows: 1 }),
+        }
+    }
+
+    fn add_vanished(&mut self, id: RowId) {
+        self.vanished += 1;
+        if self.first_vanished.len() < NAMED_IDS {
+            self.first_vanished.push(id);
+        }
+    }
+}
+
+/// Finished rows, held to it that their ids ascend strictly.
+struct InOrder<I> {
+    rows: I,
+    last: Option<RowId>,
+}
+
+impl<I: Iterator<Item = Result<(RowId, Finished), RunError>>> InOrder<I> {
+    fn next(&mut self) -> Result<Option<(RowId, Finished)>, RunError> {
+        let Some((id, row)) = self.rows.next().transpose()? else { return Ok(None) };
+        if self.last.as_ref().is_some_and(|last| *last >= id) {
+            let path = row.part.file_name();
+            let reason = format!("id {id} stands twice in the parts, or out of order");
+            return Err(OutputError::Damaged { path, reason }.into());
+        }
+        self.last = Some(id.clone());
+        Ok(Some((id, row)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn input(rows: &[(i128, &str)]) -> Vec<Result<(RowId, Text), RunError>> {
+        rows.iter().map(|(id, text)| Ok((RowId::Integer(*id), Some((*text).into())))).collect()
+    }
+
+    fn finished(rows: &[(i128, u32, &str)]) -> Vec<Result<(RowId, Finished), RunError>> {
+        let mut offsets = BTreeMap::new();
+        let rows = rows.iter().map(|(id, part, text)| {
+            let next = offsets.entry(*part).or_insert(0);
+            let row =
+                Finished { part: PartNumber(*part), offset: *next, text: Some((*text).into()) };
+            *next += 1;
+            Ok((RowId::Integer(*id), row))
+        });
+        rows.collect()
+    }
+
+    fn find(new: &[(i128, &str)], old: &[(i128, u32, &str)]) -> Changes {
+        Changes::find(input(new).into_iter(), finished(old).into_iter()).unwrap()
+    }
+
+    #[test]
+    fn equal_rows_are_no_change() {
+        let changes = find(&[(1, "a"), (5, "b")], &[(1, 1, "a"), (5, 2, "b")]);
+        assert_eq!(changes, Changes::default());
+        assert_eq!(find(&[], &[]), Changes::default());
+    }
+
+    #[test]
+    fn new_rows_changed_texts_and_vanished_ids_are_told_apart() {
+        let new = [(0, "new"), (1, "a"), (2, "new"), (3, "new"), (5, "other"), (9, "new")];
+        let changes = find(&new, &[(1, 1, "a"), (4, 2, "gone"), (5, 1, "b"), (7, 2, "gone")]);
+        let run = |first, rows| PositionRange { first: Position(first), rows };
+        assert_eq!(changes.unfinished, [run(0, 1), run(2, 2), run(5, 1)]);
+        assert_eq!(changes.changed[&PartNumber(1)], [ChangedRow { offset: 1, place: Position(4) }]);
+        assert_eq!((changes.changed_rows(), changes.unfinished_rows()), (1, 4));
+        assert_eq!(changes.vanished, 2);
+        assert_eq!(changes.first_vanished, [RowId::Integer(4), RowId::Integer(7)]);
+    }
+
+    #[test]
+    fn an_id_that_stands_in_two_parts_is_refused() {
+        let twice = finished(&[(1, 1, "a"), (1, 2, "a")]);
+        let error = Changes::find(input(&[(1, "a")]).into_iter(), twice.into_iter()).unwrap_err();
+        assert!(error.to_string().contains("part-000002.parquet"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn every_row_of_the_input_is_unfinished_changed_or_as_it_was(
+            old in prop::collection::btree_map(0_i128..60, (1_u32..4, 0_u8..3), 0..40),
+            new in prop::collection::btree_map(0_i128..60, 0_u8..3, 0..40),
+        ) {
+            let texts = ["a", "b", "c"];
+            let old_rows: Vec<_> =
+                old.iter().map(|(id, (part, text))| (*id, *part, texts[*text as usize])).collect();
+            let new_rows: Vec<_> =
+                new.iter().map(|(id, text)| (*id, texts[*text as usize])).collect();
+            let changes = find(&new_rows, &old_rows);
+            let id_at = |place: u64| new_rows[place as usize].0;
+            let unfinished: Vec<i128> = changes.unfinished.iter()
+                .flat_map(|run| (run.first.0..run.end().0).map(id_at)).collect();
+            let expected: Vec<i128> =
+                new.keys().filter(|id| !old.contains_key(*id)).copied().collect();
+            prop_assert_eq!(unfinished, expected);
+            for (part, rows) in &changes.changed {
+                let of_part: Vec<_> = old.iter().filter(|(_, (it, _))| *it == part.0).collect();
+                for row in rows {
+                    let (id, (_, text)) = of_part[row.offset];
+                    prop_assert_eq!(id_at(row.place.0), *id);
+                    prop_assert!(new[id] != *text);
+                }
+            }
+            let differing = old.iter().filter(|(id, (_, text))| {
+                new.get(*id).is_some_and(|now| now != text)
+            });
+            prop_assert_eq!(changes.changed_rows(), differing.count() as u64);
+            let gone = old.keys().filter(|id| !new.contains_key(*id)).count();
+            prop_assert_eq!(changes.vanished, gone as u64);
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The parts that a run writes, as passes over the input: within a pass the wanted rows ascend, so
+//! that it is streamed. Pure.
+//!
+//! An input that never changed takes one pass. Parts of a grown one interleave; each stretch whose
+//! rows lie before those of the one before it begins another pass.
+
+use super::merge::ChangedRow;
+use super::work::Work;
+use crate::domain::{PartNumber, PositionRange};
+
+/// One way through the input, from its beginning.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Pass {
+    /// Places in the input, ascending and disjoint.
+    pub(super) wanted: Vec<PositionRange>,
+    /// What they are wanted for, in the same order.
+    pub(super) parts: Vec<Task>,
+}
+
+/// A part to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Task {
+    /// All its rows come from the input.
+    Fill(PositionRange),
+    /// It stands, and gives its own rows but for those whose text changed.
+    Reopen {
+        /// Which part.
+        part: PartNumber,
+        /// Its positions.
+        range: PositionRange,
+        /// The rows that come from the input.
+        changed: Vec<ChangedRow>,
+    },
+}
+
+/// The passes in which everything of `work` is read.
+pub(super) fn passes(work: &Work) -> Vec<Pass> {
+    let mut passes: Vec<Pass> = Vec::new();
+    let mut unfinished = work.unfinished().map(|ranges| Ranges { ranges, at: 0, used: 0 });
+    for (part, range) in work.parts() {
+        let (task, wanted) = if work.is_reopened(part) {
+            let changed = work.changed_rows(part).to_vec();
+            let mut wanted = Vec::new();
+            for row in &changed {
+                push(&mut wanted, PositionRange { first: row.place, rows: 1 });
+            }
+            (Task::Reopen { part, range, changed }, wanted)
+        } else {
+            let wanted = match &mut unfinished {
+                Some(unfinished) => unfinished.take(range.rows),
+                None => vec![range],
+            };
+            (Task::Fill(range), wanted)
+        };
+        let begins = wanted.first().map(|first| first.first);
+        let goes_on = passes.last().is_some_and(|pass| {
+            let ends = pass.wanted.last().map(PositionRange::end);
+            begins.is_none_or(|begins| ends.is_none_or(|ends| ends <= begins))
+        });
+        if !goes_on {
+            passes.push(Pass::default());
+        }
+        if let Some(pass) = passes.last_mut() {
+            wanted.into_iter().for_each(|range| push(&mut pass.wanted, range));
+            pass.parts.push(task);
+        }
+    }
+    passes
+}
+
+/// Adds a range that follows; neighbours are one.
+fn push(ranges: &mut Vec<PositionRange>, range: PositionRange) {
+    match ranges.last_mut() {
+        Some(last) if last.end() == range.first => last.rows += range.rows,
+        _ => ranges.push(range),
+    }
+}
+
+/// Ranges that are used up from the front.
+struct Ranges<'a> {
+    ranges: &'a [PositionRange],
+    at: usize,
+    used: u64,
+}
+
+impl Ranges<'_> {
+    /// The next `rows` of them, or what is left.
+    fn take(&mut self, mut rows: u64) -> Vec<PositionRange> {
+        let mut taken = Vec::new();
+        while let Some(range) = self.ranges.get(self.at).filter(|_| rows > 0) {
+            let some = rows.min(range.rows - self.used);
+            let first = crate::domain::Position(range.first.0 + self.used);
+            taken.push(PositionRange { first, rows: some });
+            rows -= some;
+            self.used += some;
+            if self.used == range.rows {
+                (self.at, self.used) = (self.at + 1, 0);
+            }
+        }
+        taken
+    }
+}
