@@ -6,6 +6,8 @@
 mod call;
 mod coordinator;
 mod error;
+#[cfg(test)]
+mod grown_runs;
 mod growth;
 mod input_rows;
 mod merge;
