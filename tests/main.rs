@@ -10,6 +10,7 @@
 
 mod compact;
 mod faults;
+mod grown;
 mod layering;
 mod offline;
 mod resume;

@@ -1,7 +1,6 @@
 //! Stopped in any way, the same command goes on and pays for nothing twice.
 
 use std::path::Path;
-use std::time::Duration;
 
 use crate::support::{
     Finished, Scratch, Simulated, order_label, orders_csv, part_files, read_parts, simulated_config,
@@ -14,22 +13,6 @@ fn lay(scratch: &Scratch, server: &Simulated) {
     let limits = "\n[limits]\ntokens_per_minute = 0\n[batch]\nrows_per_call = 10\n\
                   [output]\nrows_per_part = 200\n";
     scratch.write("batchclass.toml", &(simulated_config(server) + limits));
-}
-
-/// Waits until the server has been asked for `rows` rows.
-fn wait_for_rows(server: &Simulated, rows: u64) {
-    for _ in 0..2_000 {
-        if server.count("rows_asked") >= rows {
-            return;
-        }
-        pause(Duration::from_millis(5));
-    }
-    panic!("the server was never asked for {rows} rows");
-}
-
-#[expect(clippy::disallowed_methods, reason = "polls another process, bounded")]
-fn pause(time: Duration) {
-    std::thread::sleep(time);
 }
 
 fn expect_whole(out: &Path) {
@@ -48,7 +31,7 @@ fn killed_again_and_again_it_ends_like_one_clean_run_and_pays_only_for_what_was_
     lay(&scratch, &server);
     for kill in 1..=4 {
         let mut child = scratch.command(&["orders.csv", "out"]).spawn().unwrap();
-        wait_for_rows(&server, kill * 300);
+        server.wait_for("rows_asked", kill * 300);
         child.kill().unwrap();
         child.wait().unwrap();
     }
@@ -72,7 +55,7 @@ fn interrupted_once_it_finishes_what_is_in_flight_and_says_how_to_go_on() {
     lay(&scratch, &server);
     for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
         let child = scratch.command(&["orders.csv", "out"]).spawn().unwrap();
-        wait_for_rows(&server, server.count("rows_asked") + 200);
+        server.wait_for("rows_asked", server.count("rows_asked") + 200);
         let pid = child.id().to_string();
         std::process::Command::new("kill").args([signal, &pid]).status().unwrap();
         let finished = Finished::of(child.wait_with_output().unwrap()).expect_code(code);
@@ -89,7 +72,7 @@ fn a_second_run_on_the_same_output_is_told_who_holds_it() {
     let server = Simulated::start(&["--latency-ms", "4000"]);
     lay(&scratch, &server);
     let mut child = scratch.command(&["orders.csv", "out"]).spawn().unwrap();
-    wait_for_rows(&server, 1);
+    server.wait_for("rows_asked", 1);
     let second = scratch.batchclass(&["orders.csv", "out"]).expect_code(4);
     assert!(second.stderr.contains(&child.id().to_string()), "{}", second.stderr);
     child.kill().unwrap();

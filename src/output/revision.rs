@@ -108,6 +108,12 @@ impl KnownInput {
         (&self.revision.files, self.revision.rows) == (&job.input.files, job.input.rows)
     }
 
+    /// Whether it is another input than the one that the output was begun with, so that the ids of
+    /// parts may interleave.
+    pub fn is_later(&self) -> bool {
+        self.first_part > PartNumber(1)
+    }
+
     /// Rows that the parts hold once every row of this input is done.
     pub fn whole_rows(&self) -> u64 {
         self.revision.rows + self.revision.vanished

@@ -39,7 +39,7 @@ pub(super) fn settle(
     if goes_on {
         output.extend_plan(rows_wanted(job, output.known_input()), job.output.rows_per_part)?;
         let known = output.known_input();
-        let is_in_place = known.first_part == PartNumber(1) || missing_parts(output).count() == 0;
+        let is_in_place = !known.is_later() || missing_parts(output).next().is_none();
         if is_in_place && known.has_its_texts(output.records()) {
             return Ok(Growth::default());
         }

@@ -1,13 +1,15 @@
 //! The ids of an input against those of the parts: both ascend, so they are merged, one batch of
 //! each in memory.
 //!
-//! Where parts do not stand yet the ids between their neighbours are only counted.
+//! Where parts do not stand yet the ids between their neighbours are only counted; of parts that
+//! interleave, since the input grew, those of all parts together.
 
 use std::cmp::Ordering;
 
 use super::verdict::{Check, Finding};
 use crate::domain::{Position, PositionRange, RowId};
 use crate::input::{InputError, InputReader, OrderedInput};
+use crate::output::KnownInput;
 
 /// Ids that are named of those that are missing, and of those that are extra.
 const NAMED_IDS: usize = 5;
@@ -18,6 +20,9 @@ pub(super) struct Comparison<I> {
     next: Option<RowId>,
     /// Rows that are to be expected between the ids, since no part holds them.
     absent_rows: u64,
+    /// Finished rows that the input is known to have lost.
+    vanished: u64,
+    is_interleaved: bool,
     rows: u64,
     not_done: u64,
     missing: Ids,
@@ -26,13 +31,15 @@ pub(super) struct Comparison<I> {
 }
 
 impl Comparison<InputIds> {
-    /// A comparison with the ids of `input`.
+    /// A comparison with the ids of `input`, of parts that were last held against `known`.
     ///
     /// # Errors
     /// If the input can't be read.
-    pub(super) fn with(input: &OrderedInput) -> Result<Self, InputError> {
+    pub(super) fn with(input: &OrderedInput, known: &KnownInput) -> Result<Self, InputError> {
         let all = PositionRange { first: Position(0), rows: input.rows() };
-        Comparison::new(InputIds { chunks: input.read(vec![all])?, batch: Vec::new().into_iter() })
+        let ids = InputIds { chunks: input.read(vec![all])?, batch: Vec::new().into_iter() };
+        let (vanished, is_interleaved) = (known.revision.vanished, known.is_later());
+        Ok(Comparison { vanished, is_interleaved, ..Comparison::new(ids)? })
     }
 }
 
@@ -44,6 +51,8 @@ impl<I: Iterator<Item = Result<RowId, InputError>>> Comparison<I> {
             input,
             next,
             absent_rows: 0,
+            vanished: 0,
+            is_interleaved: false,
             rows,
             not_done: 0,
             missing: Ids::default(),
@@ -62,7 +71,7 @@ impl<I: Iterator<Item = Result<RowId, InputError>>> Comparison<I> {
     /// # Errors
     /// If the input can't be read.
     pub(super) fn stands(&mut self, id: &RowId) -> Result<(), InputError> {
-        if self.absent_rows > 0 {
+        if self.absent_rows > 0 && !self.is_interleaved {
             self.pass_absent(Some(id))?;
         }
         loop {
@@ -91,12 +100,19 @@ impl<I: Iterator<Item = Result<RowId, InputError>>> Comparison<I> {
             self.finding.fail("the ids of the parts are out of order, so they can't be compared");
             return Ok(self.finding.check("not compared"));
         }
-        if self.absent_rows > 0 {
+        if self.absent_rows > 0 && !self.is_interleaved {
             self.pass_absent(None)?;
         }
         while let Some(id) = self.next.take() {
             self.missing.add(id);
             self.advance()?;
+        }
+        if self.is_interleaved {
+            self.settle_absent();
+        }
+        let has_only_known = self.extra.count == self.vanished;
+        if has_only_known {
+            self.extra = Ids::default();
         }
         for (ids, what) in [
             (&self.missing, "of the input stand in no part"),
@@ -109,10 +125,14 @@ impl<I: Iterator<Item = Result<RowId, InputError>>> Comparison<I> {
         if self.not_done > 0 {
             self.finding.not_done(format!("{} rows of the input are not done yet", self.not_done));
         }
-        let detail = format!(
+        let mut detail = format!(
             "{} ids in the input, {} of them missing, {} extra in the parts",
             self.rows, self.missing.count, self.extra.count
         );
+        if has_only_known && self.vanished > 0 {
+            let vanished = format!(", where {} stand that the input had before", self.vanished);
+            detail.push_str(&vanished);
+        }
         Ok(self.finding.check(detail))
     }
 
@@ -133,6 +153,21 @@ impl<I: Iterator<Item = Result<RowId, InputError>>> Comparison<I> {
             ));
         }
         Ok(())
+    }
+
+    /// Holds the ids that stand in no part against the rows that were expected, all together.
+    fn settle_absent(&mut self) {
+        let (found, expected) = (self.missing.count, std::mem::take(&mut self.absent_rows));
+        if expected == 0 {
+            return;
+        }
+        self.missing = Ids::default();
+        self.not_done += found;
+        if found != expected {
+            self.finding.fail(format!(
+                "the input has {found} rows that are in no part, where {expected} are planned"
+            ));
+        }
     }
 
     fn advance(&mut self) -> Result<(), InputError> {
@@ -250,5 +285,32 @@ mod tests {
         assert_eq!(check.state, State::Failed);
         assert!(check.problems[0].starts_with("before id 4 the input has 1 rows"), "{check:?}");
         assert_eq!(compared(&[1, 2, 3], &[Some(1), None]).state, State::Failed);
+    }
+    /// The check of parts that interleave, of which `vanished` rows are known to be gone.
+    fn interleaved(input: &[i128], parts: &[i128], absent: u64, vanished: u64) -> Check {
+        let ids = input.iter().map(|id| Ok(RowId::Integer(*id)));
+        let comparison = Comparison::new(ids).unwrap();
+        let mut comparison = Comparison { is_interleaved: true, vanished, ..comparison };
+        comparison.absent(absent);
+        for id in parts {
+            comparison.stands(&RowId::Integer(*id)).unwrap();
+        }
+        comparison.end(true).unwrap()
+    }
+
+    #[test]
+    fn of_interleaved_parts_all_rows_that_are_absent_count_together() {
+        assert_eq!(interleaved(&[1, 2, 3, 4], &[1, 3], 2, 0).state, State::NotDone);
+        assert_eq!(interleaved(&[1, 2, 3, 4], &[1, 3], 1, 0).state, State::Failed);
+        let check = interleaved(&[1, 2, 3, 4], &[1, 3, 4], 0, 0);
+        assert_eq!(check.problems, ["1 ids of the input stand in no part: 2"]);
+    }
+
+    #[test]
+    fn rows_that_are_known_to_be_gone_are_no_error_and_others_are() {
+        let check = interleaved(&[1, 3], &[1, 2, 3], 0, 1);
+        assert_eq!(check.state, State::Ok);
+        assert!(check.detail.ends_with("where 1 stand that the input had before"), "{check:?}");
+        assert_eq!(interleaved(&[1], &[1, 2, 3], 0, 1).state, State::Failed);
     }
 }

@@ -1,4 +1,7 @@
 //! The walk over an output's parts, in the order of the plan.
+//!
+//! While the input is the one that the output was begun with, ids ascend on that way. Later parts
+//! interleave with earlier ones; then the ids are held against each other in a second walk.
 
 use std::collections::BTreeSet;
 
@@ -6,6 +9,7 @@ use bytes::Bytes;
 
 use super::VerifyError;
 use super::comparison::{Comparison, InputIds};
+use super::interleaved::ids_in_order;
 use super::rows::{RowFindings, RowRules, RowTally};
 use super::verdict::{Check, Finding, Verdict};
 use crate::domain::{PartNumber, PositionRange, RowId};
@@ -27,6 +31,10 @@ pub(super) struct Examination<'a> {
     counts: Counts,
     /// The last id that was read, and the part that it stands in.
     last_id: Option<(RowId, PartNumber)>,
+    /// The first id of each part that was read whole.
+    first_ids: Vec<(RowId, PartNumber)>,
+    /// Whether the parts interleave.
+    is_interleaved: bool,
 }
 
 /// What was looked at.
@@ -63,6 +71,8 @@ impl<'a> Examination<'a> {
             },
             counts: Counts::default(),
             last_id: None,
+            first_ids: Vec::new(),
+            is_interleaved: evidence.known_input.is_later(),
         }
     }
 
@@ -83,6 +93,9 @@ impl<'a> Examination<'a> {
                 Some(bytes) => self.part(number, planned, bytes)?,
                 None => self.absent(number, planned, recorded.contains_key(&number)),
             }
+        }
+        if self.is_interleaved {
+            self.ids_across()?;
         }
         self.records();
         self.end()
@@ -199,6 +212,9 @@ impl<'a> Examination<'a> {
         let attempts = scan.attempts().to_vec();
         let mut attempts = attempts.into_iter();
         let mut first_id = None;
+        if self.is_interleaved {
+            self.last_id = None;
+        }
         for batch in scan {
             let batch = match batch {
                 Ok(batch) => batch,
@@ -221,9 +237,10 @@ impl<'a> Examination<'a> {
         if tally.rows != planned.rows {
             let (is, planned) = (tally.rows, planned.rows);
             self.rows.fail(format!("{name} gives {is} rows, where {planned} are planned"));
-            self.skip(planned.saturating_sub(is));
+            self.skip(if self.is_interleaved { planned } else { planned.saturating_sub(is) });
             return Ok(());
         }
+        self.first_ids.extend(first_id.clone().map(|id| (id, number)));
         let last_id = self.last_id.as_ref().map(|(id, _)| id);
         if (first_id.as_ref(), last_id) != (Some(&identity.first_id), Some(&identity.last_id)) {
             self.row
@@ -250,10 +267,31 @@ impl<'a> Examination<'a> {
                     .ids
                     .fail(format!("row {row} of {name}: id {id} {problem} {last} in {part}"));
             }
-            if let Some(comparison) = &mut self.comparison {
+            if let Some(comparison) = self.comparison.as_mut().filter(|_| !self.is_interleaved) {
                 comparison.stands(&id)?;
             }
             self.last_id = Some((id, number));
+        }
+        Ok(())
+    }
+
+    /// Holds the ids of all parts against each other, and against the input's.
+    fn ids_across(&mut self) -> Result<(), VerifyError> {
+        if self.row.ids.has_failed() {
+            return Ok(());
+        }
+        let parts = std::mem::take(&mut self.first_ids);
+        let mut before: Option<(RowId, PartNumber)> = None;
+        for row in ids_in_order(self.evidence, self.store, self.rules.id_column(), parts) {
+            let (id, part) = row?;
+            if let Some((_, other)) = before.as_ref().filter(|(last, _)| *last == id) {
+                let (name, other) = (part.file_name(), other.file_name());
+                self.row.ids.fail(format!("id {id} stands in {other} and again in {name}"));
+            }
+            if let Some(comparison) = &mut self.comparison {
+                comparison.stands(&id)?;
+            }
+            before = Some((id, part));
         }
         Ok(())
     }
@@ -281,8 +319,9 @@ impl<'a> Examination<'a> {
 
     fn end(mut self) -> Result<Verdict, VerifyError> {
         let evidence = self.evidence;
-        let (plan, input_rows) = (&evidence.plan, evidence.job.input.rows);
-        let unplanned = input_rows.saturating_sub(plan.rows());
+        let plan = &evidence.plan;
+        let unplanned = evidence.known_input.whole_rows().saturating_sub(plan.rows());
+        let planned_parts = plan.part_numbers().count();
         self.skip(unplanned);
         if self.counts.rows_not_done > 0 {
             self.parts.not_done(format!("{} rows are not done yet", self.counts.rows_not_done));
@@ -298,11 +337,11 @@ impl<'a> Examination<'a> {
         let Counts { parts, bytes, rows, labelled, .. } = self.counts;
         let records = evidence.manifest.newest.len();
         let unlabelled = rows - labelled;
-        let planned = format!("{} rows planned in {} parts", plan.rows(), plan.parts());
+        let planned = format!("{} rows planned in {planned_parts} parts", plan.rows());
         let checks = [
             Finding::new("job").check(planned),
             self.manifest.check(format!("{records} parts recorded")),
-            self.parts.check(format!("{parts} of {} parts stand", plan.parts())),
+            self.parts.check(format!("{parts} of {planned_parts} parts stand")),
             self.checksums.check(format!("{bytes} bytes in {parts} parts")),
             self.footers.check(format!("{parts} footers")),
             self.rows.check(format!("{rows} rows read")),

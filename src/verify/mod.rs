@@ -6,6 +6,7 @@
 
 mod comparison;
 mod examination;
+mod interleaved;
 mod rows;
 mod verdict;
 
@@ -15,6 +16,7 @@ use self::comparison::Comparison;
 use self::examination::Examination;
 use self::verdict::Finding;
 pub use self::verdict::{Check, State, Verdict};
+use crate::domain::PartNumber;
 use crate::domain::spec::InputSpec;
 use crate::input::{InputError, OrderedInput};
 use crate::output::{Job, OutputError, OutputFolder};
@@ -37,6 +39,9 @@ pub enum VerifyError {
     /// The output is of a later version, or storage fails.
     #[error(transparent)]
     Output(#[from] OutputError),
+    /// A part that was whole is not so any more.
+    #[error("{} changed while it was verified; verify again", .0.file_name())]
+    Changed(PartNumber),
     /// The input can't be used.
     #[error(transparent)]
     Input(#[from] InputError),
@@ -48,6 +53,7 @@ impl VerifyError {
         match self {
             VerifyError::NoOutput(_) | VerifyError::Input(_) => true,
             VerifyError::Output(error) => error.is_usage(),
+            VerifyError::Changed(_) => false,
         }
     }
 }
@@ -75,7 +81,10 @@ pub fn verify(output: &Path, input: Option<&ComparedInput>) -> Result<Verdict, V
         Err(error) => return Err(error.into()),
     };
     let comparison = match input {
-        Some(input) => Some(Comparison::with(&OrderedInput::open(&spec(&evidence.job, input))?)?),
+        Some(input) => {
+            let input = OrderedInput::open(&spec(&evidence.job, input))?;
+            Some(Comparison::with(&input, &evidence.known_input)?)
+        }
         None => None,
     };
     Examination::new(&evidence, folder.store().as_ref(), comparison).run()

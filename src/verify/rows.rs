@@ -85,6 +85,11 @@ impl<'a> RowRules<'a> {
         [self.id_column, self.label_column, &self.reason_column].into_iter().chain(own).collect()
     }
 
+    /// The column with the ids.
+    pub(super) fn id_column(&self) -> &'a str {
+        self.id_column
+    }
+
     /// The ids of `batch`.
     ///
     /// # Errors

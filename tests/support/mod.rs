@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::compute::cast;
@@ -117,6 +118,17 @@ impl Simulated {
         serde_json::from_str(body).unwrap()
     }
 
+    /// Waits until `field` counts `least`.
+    pub fn wait_for(&self, field: &str, least: u64) {
+        for _ in 0..2_000 {
+            if self.count(field) >= least {
+                return;
+            }
+            pause(Duration::from_millis(5));
+        }
+        panic!("`{field}` never came to {least}");
+    }
+
     pub fn count(&self, field: &str) -> u64 {
         let stats = self.stats();
         stats
@@ -131,6 +143,11 @@ impl Drop for Simulated {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "polls another process, bounded")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
 
 /// A row of the output.
