@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,22 +113,34 @@ class Run:
     events: list = field(repr=False)
     messages: list = field(repr=False)
 
+    def told(self, name):
+        """The events of that name, in order."""
+        return [event for event in self.events if event.get("event") == name]
+
     def finished(self):
         """The last event, which holds the run's totals."""
-        ends = [event for event in self.events if event.get("event") == "run_finished"]
-        return ends[-1] if ends else None
+        return next(iter(self.told("run_finished")[-1:]), None)
 
 
 class Client:
     """A run of the program that has been started."""
 
-    def __init__(self, binary, source, out, config, base_url, *flags, prefix=()):
+    def __init__(self, binary, source, out, config, base_url, *flags, prefix=(), environment=None):
         self.command = [*map(str, prefix), str(binary), str(source), str(out), "--config", str(config)]
-        self.command += ["--base-url", base_url, "--progress", "json", *map(str, flags)]
+        self.command += [*(["--base-url", base_url] if base_url else []), "--progress", "json", *map(str, flags)]
         # Events go to a file, so that a full pipe never holds the program up.
         self.log = tempfile.TemporaryFile()
         self.began = time.monotonic()
-        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.log)
+        environment = {**os.environ, **(environment or {})}
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+        self.process = subprocess.Popen(self.command, **quiet, stderr=self.log, env=environment)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.returncode is None:
+            self.kill()
 
     def kill(self):
         """As a power cut would: SIGKILL."""
@@ -159,6 +172,11 @@ def expect_exit(run, *codes):
         say(*run.messages[-10:], sep="\n")
         raise SystemExit(f"the run ended with {run.exit_code}, not with one of {codes}")
     return run
+
+
+def seconds(at):
+    """The time of an event, in seconds since 1970."""
+    return datetime.fromisoformat(at.replace("Z", "+00:00")).timestamp()
 
 
 def read_rows(out):
