@@ -169,7 +169,8 @@ class Client:
 
 def expect_exit(run, *codes):
     if run.exit_code not in codes:
-        say(*run.messages[-10:], sep="\n")
+        for message in run.messages[-10:]:
+            say(message)
         raise SystemExit(f"the run ended with {run.exit_code}, not with one of {codes}")
     return run
 
@@ -179,15 +180,21 @@ def seconds(at):
     return datetime.fromisoformat(at.replace("Z", "+00:00")).timestamp()
 
 
-def read_rows(out):
-    """`{id: (label, reason)}` of an output, and the names of its parts. Needs pyarrow."""
+def read_rows(out, files=None):
+    """`{id: (label, reason)}` of an output, and the names of its parts. Needs pyarrow.
+
+    `files` is the pyarrow file system of an output that is not in a folder.
+    """
     try:
+        import pyarrow.fs
         import pyarrow.parquet
     except ImportError:
         sys.exit("comparing outputs needs pyarrow: pip install pyarrow")
-    rows, parts = {}, sorted(path.name for path in Path(out).glob("*.parquet"))
+    files, top = files or pyarrow.fs.LocalFileSystem(), str(out).partition("://")[2] or str(out)
+    found = files.get_file_info(pyarrow.fs.FileSelector(top.rstrip("/")))
+    rows, parts = {}, sorted(info.base_name for info in found if info.is_file and info.base_name.endswith(".parquet"))
     for part in parts:
-        table = pyarrow.parquet.read_table(Path(out) / part, columns=["id", "label", "label_reason"])
+        table = pyarrow.parquet.read_table(f"{top.rstrip('/')}/{part}", filesystem=files, columns=["id", "label", "label_reason"])
         for id, label, reason in zip(*(column.to_pylist() for column in table.columns)):
             if id in rows:
                 raise SystemExit(f"id {id} stands twice, the second time in {part}")

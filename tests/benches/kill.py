@@ -3,8 +3,17 @@
 
 The output has to be that of a run that nobody disturbed, the limit has to hold across the restarts,
 and no row may be asked twice unless its request was open when the program died. Needs pyarrow.
+
+    kill.py --kills 50 --longest-life 5 --latency-ms 150 --tokens-per-minute 600000 --rows 40000    ~5 min
+    kill.py --output s3://bench-bucket/out                against moto, which it starts
+    kill.py --output s3://mine/x --endpoint-url URL       against another server, keys from AWS_*
+    kill.py --output /mnt/bucket/out                      another disk, or a mount
+
+An output in S3 needs moto, too: pip install 'moto[server,s3]'. Words after `--` go to the program.
 """
 
+import contextlib
+import os
 import random
 import time
 
@@ -16,23 +25,46 @@ def main():
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--tokens-per-minute", type=int, default=400_000)
+    parser.add_argument("--latency-ms", type=int, default=400, help="to the first token; a 70th of it for each; default: %(default)s")
     parser.add_argument("--longest-life", type=float, default=8, help="seconds before a kill, at most; default: %(default)s")
+    parser.add_argument("--rows-per-part", type=int, default=500)
+    parser.add_argument("--output", help="a new folder, or s3://BUCKET/PREFIX; default: within --folder")
+    parser.add_argument("--endpoint-url", help="of the S3 server; default: moto is started")
+    parser.add_argument("flags", nargs="*", help="further flags of the program, after `--`")
     given = parsed(parser)
+    with contextlib.ExitStack() as stack:
+        measure(given, *output(given, stack))
+
+
+def output(given, stack):
+    """Where the killed job writes, the flags and environment that it needs for it, and how it is read."""
+    if not (given.output or "").startswith("s3://"):
+        return given.output, [], {}, None
+    from s3_server import ENVIRONMENT, S3Server, file_system
+
+    if given.endpoint_url:
+        return given.output, ["--endpoint-url", given.endpoint_url], {}, file_system(given.endpoint_url, os.environ)
+    server = stack.enter_context(S3Server(given.output.split("/")[2]))
+    return given.output, ["--endpoint-url", server.url], ENVIRONMENT, file_system(server.url, ENVIRONMENT)
+
+
+def measure(given, out, place, environment, files):
     source, config = make_addresses(given.folder, given.rows)
     limit = ["--tokens-per-minute", given.tokens_per_minute]
+    packing = ["--rows-per-part", given.rows_per_part]
 
-    with Server(given.binary) as server:
+    with Server(given.binary, "--latency-ms", 0, "--ms-per-output-token", 0) as server:
         calm_out = given.folder / f"calm-{server.port}"
-        calm = Client(given.binary, source, calm_out, config, server.base_url, "--tokens-per-minute", 0).wait()
+        calm = Client(given.binary, source, calm_out, config, server.base_url, *packing, "--tokens-per-minute", 0).wait()
         expect_exit(calm, 0)
         say(f"undisturbed, without a limit: {calm.seconds:.1f} s")
 
     dice = random.Random(given.seed)
-    with Server(given.binary, *limit, "--latency-ms", 400, "--ms-per-output-token", 6) as server:
-        out = given.folder / f"killed-{server.port}"
+    with Server(given.binary, *limit, "--latency-ms", given.latency_ms, "--ms-per-output-token", given.latency_ms / 70) as server:
+        out = out or given.folder / f"killed-{server.port}"
 
         def start():
-            return Client(given.binary, source, out, config, server.base_url, *limit)
+            return Client(given.binary, source, out, config, server.base_url, *limit, *packing, *place, *given.flags, environment=environment)
 
         kills = 0
         for _ in range(given.kills):
@@ -52,7 +84,7 @@ def main():
 
     checks = Checks()
     calm_rows, calm_parts = read_rows(calm_out)
-    rows, parts = read_rows(out)
+    rows, parts = read_rows(out, files)
     different = sum(rows.get(id) != outcome for id, outcome in calm_rows.items())
     checks.claim("the job was killed", kills > 0, f"{kills} times")
     checks.claim("the parts are those of an undisturbed run", parts == calm_parts, f"{len(parts)} and {len(calm_parts)} parts")
