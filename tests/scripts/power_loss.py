@@ -208,11 +208,11 @@ def one_round(disk, given, source, config, dice, calm_rows):
 
 
 def main():
-    parser = arguments(__doc__, rows=3_000)
+    parser = arguments(__doc__, rows=6_000)
     parser.add_argument("--file-systems", nargs="+", choices=MAKE, default=list(MAKE))
     parser.add_argument("--rounds", type=int, default=10, help="for each file system; default: %(default)s")
     parser.add_argument("--cuts", type=int, default=2, help="in each round; default: %(default)s")
-    parser.add_argument("--longest-life", type=float, default=2.5, help="seconds before a cut, at most; default: %(default)s")
+    parser.add_argument("--longest-life", type=float, default=4, help="seconds before a cut, at most; default: %(default)s")
     parser.add_argument("--rows-per-part", type=int, default=50)
     parser.add_argument("--tokens-per-minute", type=int, default=2_400_000, help="paces the client; default: %(default)s")
     parser.add_argument("--unsynced-ms", type=int, default=1_000, help="oldest reply that a cut may take, ms; default: %(default)s")

@@ -181,7 +181,6 @@ def main():
             return Client(given.binary, source, out, config, server.base_url, *flags, environment=environment)
 
         kills = 0
-        torn_after = set(dice.sample(range(given.kills), min(given.torn, given.kills)))
         for number in range(given.kills):
             with start() as client:
                 life = dice.uniform(0.05, given.longest_life)
@@ -199,7 +198,7 @@ def main():
             kills += 1
             # The mount uploads what the dead process had written.
             time.sleep(0.3)
-            if number in torn_after:
+            if len(left) < given.torn and number >= given.kills // 3:
                 half = leave_torn(out, ("part", "record")[len(left) % 2])
                 left += [half] * (half is not None)
             stats = server.stats()
