@@ -12,10 +12,16 @@
 //! 7. [`summary`]: counts and accuracy over finished parts.
 //! 8. [`verify`]: the proof that an output is what it promises to be.
 //! 9. [`compact`]: small parts rewritten into full ones.
+//! 5. [`cloud`]: buckets of object storage, for both ends.
+//! 6. [`pipeline`]: the run, on one page; the only module that knows every stage.
+//! 7. [`simulate`]: an OpenAI-compatible loopback server to rehearse a job against.
+//! 8. [`summary`]: counts and accuracy over finished parts.
+//! 9. [`verify`]: the proof that an output is what it promises to be.
 //! 10. [`cli`]: what was typed, the environment, progress and exit codes.
 
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod cloud;
 pub mod compact;
 pub mod domain;
 pub mod input;

@@ -70,7 +70,8 @@ pub struct RunContext {
 /// If the job can't start: the input is unsound, the output belongs to another job or another
 /// run, the prompt does not fit. Nothing has been asked then. [`RunError::Internal`] is a defect.
 pub async fn run(job: &JobSpec, context: RunContext) -> Result<RunReport, RunError> {
-    run_in(job, OutputFolder::new(&job.output.location), context).await
+    let folder = OutputFolder::at(&job.output.location, &job.output.cloud);
+    run_in(job, folder.map_err(OutputError::from)?, context).await
 }
 
 /// As [`run`], with the output in `folder`.
@@ -155,7 +156,7 @@ pub async fn run_in(
 fn part_schema(job: &JobSpec, input: &OrderedInput) -> Result<PartSchema, RunError> {
     let location = &job.output.location;
     if input.is_inside(location) {
-        return Err(RunError::OutputInsideInput(location.display().to_string()));
+        return Err(RunError::OutputInsideInput(location.to_string()));
     }
     let existing_label = job.input.existing_label.as_deref();
     Ok(PartSchema::new(input.schema(), &job.output.label_column, existing_label)?)
@@ -166,7 +167,7 @@ fn refuse_another_job(folder: &OutputFolder, found: &Found, job: &Job) -> Result
     if differences.is_empty() {
         return Ok(());
     }
-    let path = folder.location().display().to_string();
+    let path = folder.location().to_string();
     Err(OutputError::JobChanged { path, differences }.into())
 }
 

@@ -5,12 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module, and the modules that it may name besides itself.
-const TABLE: [(&str, &[&str]); 10] = [
+const TABLE: [(&str, &[&str]); 11] = [
     ("compact", &["output", "input", "domain"]),
     ("domain", &[]),
-    ("input", &["domain"]),
+    ("cloud", &["domain"]),
+    ("input", &["cloud", "domain"]),
     ("llm", &["domain"]),
-    ("output", &["domain"]),
+    ("output", &["cloud", "domain"]),
     ("pipeline", &["input", "llm", "output", "domain"]),
     ("simulate", &["llm", "domain"]),
     ("summary", &["domain"]),

@@ -14,6 +14,7 @@ mod grown;
 mod layering;
 mod offline;
 mod resume;
+mod s3;
 mod stops;
 mod storage_faults;
 mod support;

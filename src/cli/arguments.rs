@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::settings::Settings;
+use super::settings::{Settings, StorageSettings};
 use super::simulate_command::SimulateArguments;
 use super::values::{self, Bytes};
 
@@ -105,10 +105,10 @@ pub enum Command {
 /// What `run` takes.
 #[derive(Args, Debug)]
 pub struct RunArguments {
-    /// A Parquet or CSV file, a folder of them, or a glob in quotes
+    /// A Parquet or CSV file, a folder of them, or a glob in quotes; also s3://BUCKET/KEY
     #[arg(value_name = "INPUT")]
     pub input: PathBuf,
-    /// The output folder; it is made if it isn't there
+    /// The output folder; it is made if it isn't there. Also s3://BUCKET/FOLDER/
     #[arg(value_name = "OUT")]
     pub output: PathBuf,
     /// Where the settings come from.
@@ -122,7 +122,7 @@ pub struct RunArguments {
 /// What `preview` takes.
 #[derive(Args, Debug)]
 pub struct PreviewArguments {
-    /// A Parquet or CSV file, a folder of them, or a glob in quotes
+    /// A Parquet or CSV file, a folder of them, or a glob in quotes; also s3://BUCKET/KEY
     #[arg(value_name = "INPUT")]
     pub input: PathBuf,
     /// Where the settings come from.
@@ -148,6 +148,9 @@ pub struct VerifyArguments {
     /// Print one JSON object instead of a table
     #[arg(long)]
     pub json: bool,
+    /// Where object storage is.
+    #[command(flatten)]
+    pub storage: StorageSettings,
 }
 
 /// What `compact` takes.
@@ -162,6 +165,9 @@ pub struct CompactArguments {
     /// Rows in each new part
     #[arg(long, value_name = "ROWS", default_value = "50000")]
     pub rows_per_part: NonZeroU32,
+    /// Where object storage is.
+    #[command(flatten)]
+    pub storage: StorageSettings,
 }
 
 /// Where the settings come from.

@@ -1,13 +1,17 @@
 //! `compact`: an output's rows in full parts, in a new output.
 
+use std::path::Path;
+
 use super::arguments::CompactArguments;
 use super::console;
 use super::exit_code::ExitCode;
+use super::job::JobError;
 use super::run_command::Failure;
+use super::storage::cloud;
 use crate::compact::{CompactError, CompactSpec, compact};
-use crate::domain::Clock as _;
 use crate::domain::clock::SystemClock;
-use crate::output::OutputFolder;
+use crate::domain::{Clock as _, Location};
+use crate::output::{OutputError, OutputFolder};
 use crate::pipeline::run_name;
 
 /// Rewrites an output into another one and says what came of it.
@@ -18,7 +22,14 @@ pub(super) fn compact_output(arguments: &CompactArguments) -> Result<ExitCode, F
     let started = SystemClock::start().wall();
     let spec =
         CompactSpec { rows_per_part: arguments.rows_per_part, run: run_name(started)?, started };
-    let [from, to] = [&arguments.output, &arguments.destination].map(OutputFolder::new);
+    let cloud = cloud(arguments.storage.clone()).map_err(JobError::Endpoint)?;
+    let folder = |typed: &Path| -> Result<OutputFolder, Failure> {
+        let location = Location::parse(typed.as_os_str()).map_err(JobError::Location)?;
+        Ok(OutputFolder::at(&location, &cloud)
+            .map_err(OutputError::from)
+            .map_err(CompactError::from)?)
+    };
+    let (from, to) = (folder(&arguments.output)?, folder(&arguments.destination)?);
     let done = compact(&from, &to, &spec)?;
     console::message(&format!(
         "{} rows in {} parts, where there were {}: {}",

@@ -76,17 +76,25 @@ fn price(job: &JobSpec, around: &Surroundings) -> Option<Price> {
 #[cfg(feature = "polars")]
 fn accuracy(job: &JobSpec, report: &RunReport) -> Option<Accuracy> {
     let gold = job.input.gold.as_deref()?;
-    let folder = &job.output.location;
-    let parts = report.part_numbers.iter();
-    let files: Vec<_> = parts.map(|part| folder.join(part.file_name())).collect();
-    match crate::summary::of_parts(&files, &job.output.label_column, Some(gold)) {
-        Ok(summary) => summary.agreement.map(|known| Accuracy {
+    let label = &job.output.label_column;
+    let agreement = match job.output.location.as_path() {
+        Some(folder) => {
+            let parts = report.part_numbers.iter();
+            let files: Vec<_> = parts.map(|part| folder.join(part.file_name())).collect();
+            let summary = crate::summary::of_parts(&files, label, Some(gold));
+            summary.map(|summary| summary.agreement).map_err(|error| super::console::chain(&error))
+        }
+        None => super::part_agreement::of_objects(&job.output, gold, &report.part_numbers)
+            .map(Some)
+            .map_err(|error| super::console::chain(error.as_ref())),
+    };
+    match agreement {
+        Ok(agreement) => agreement.map(|known| Accuracy {
             right: known.correct,
             compared: known.compared,
             interval: known.interval().map(|interval| (interval.low, interval.high)),
         }),
-        Err(error) => {
-            let words = super::console::chain(&error);
+        Err(words) => {
             super::console::message(&format!("the accuracy is not known: {words}"));
             None
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::label_setting::LabelSetting;
 use super::settings::{ModelSettings, Settings, TaskSettings};
+use super::storage::{EndpointError, cloud};
 use super::values::Count;
 use crate::domain::spec::{
     API_KEY_ENV, AnswerForm, BASE_URL, BatchSpec, CONNECT_TIMEOUT_S, DEDUPE_TEXTS, GIVE_UP_AFTER_S,
@@ -14,7 +15,9 @@ use crate::domain::spec::{
     OutputSpec, ProviderKind, READ_TIMEOUT_S, REPLY_TIMEOUT_S, ROWS_PER_CALL, ROWS_PER_PART,
     SORT_MEMORY, TOKENS_PER_CALL, Vocabulary,
 };
-use crate::domain::{Codebook, CodebookError, JobSpec, Template, TemplateError, Tokens};
+use crate::domain::{
+    Codebook, CodebookError, JobSpec, Location, LocationError, Template, TemplateError, Tokens,
+};
 use crate::llm::codes::{self, LabelDraft};
 use crate::llm::provider::Endpoint;
 use crate::llm::token_counter::{TokenCounter, vocabulary_of};
@@ -42,6 +45,12 @@ pub enum JobError {
         /// Why.
         source: io::Error,
     },
+    /// The input or the output is no place.
+    #[error(transparent)]
+    Location(#[from] LocationError),
+    /// The address of object storage.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
     /// The row's text.
     #[error(transparent)]
     Template(#[from] TemplateError),
@@ -136,12 +145,23 @@ pub fn job(
     config: Option<&Path>,
 ) -> Result<JobSpec, JobError> {
     let (id, text, provider) = required(&settings, config)?;
-    let Settings { task, labels, model, limits, batch, input: reading, output: writing, run } =
-        settings;
+    let Settings {
+        task,
+        labels,
+        model,
+        limits,
+        batch,
+        input: reading,
+        output: writing,
+        storage,
+        run,
+    } = settings;
+    let cloud = cloud(storage)?;
     let model = model_spec(model, provider)?;
     Ok(JobSpec {
         input: InputSpec {
-            location: input,
+            location: Location::parse(input.as_os_str())?,
+            cloud: cloud.clone(),
             id: id_source(id)?,
             text: Template::parse(&text)?,
             existing_label: column("existing_label", reading.existing_label)?,
@@ -173,7 +193,8 @@ pub fn job(
                 .unwrap_or(DEDUPE_TEXTS),
         },
         output: OutputSpec {
-            location: output,
+            location: Location::parse(output.as_os_str())?,
+            cloud,
             rows_per_part: at_least_one(writing.rows_per_part.map_or(ROWS_PER_PART, small)),
             label_column: column("label_column", writing.label_column)?
                 .unwrap_or_else(|| LABEL_COLUMN.to_owned()),

@@ -15,6 +15,8 @@ pub mod init_command;
 pub mod job;
 pub mod label_setting;
 mod panic_hook;
+#[cfg(feature = "polars")]
+mod part_agreement;
 pub mod preview_view;
 pub mod progress;
 #[cfg(test)]
@@ -24,6 +26,7 @@ pub mod section;
 pub mod settings;
 pub mod signals;
 pub mod simulate_command;
+pub mod storage;
 pub mod summary_view;
 pub mod values;
 pub mod verify_command;

@@ -266,6 +266,25 @@ section! {
 }
 
 section! {
+    /// Where object storage is.
+    StorageSettings ["storage", "Object storage"] {
+        /// The address of an S3-compatible server [default: the service itself]
+        ///
+        /// For s3:// (and gs://, az://) inputs and outputs; AWS_ENDPOINT_URL does the same. Keys
+        /// come from the environment or a profile, never from here.
+        /// Example: --endpoint-url http://localhost:9000
+        #[arg(env = "BATCHCLASS_ENDPOINT_URL", value_name = "URL")]
+        endpoint_url: String,
+
+        /// The bucket's region [default: AWS_REGION, else the profile's, else us-east-1]
+        ///
+        /// Example: --region eu-west-1
+        #[arg(env = "BATCHCLASS_REGION", value_name = "REGION")]
+        region: String,
+    }
+}
+
+section! {
     /// How far a run goes and what it shows.
     RunSettings ["run", "Run"] {
         /// Classify only the first rows in id order [default: all]
@@ -328,6 +347,9 @@ pub struct Settings {
     /// `[output]`.
     #[command(flatten)]
     pub output: OutputSettings,
+    /// `[storage]`.
+    #[command(flatten)]
+    pub storage: StorageSettings,
     /// `[run]`.
     #[command(flatten)]
     pub run: RunSettings,
@@ -335,13 +357,14 @@ pub struct Settings {
 
 impl Settings {
     /// The config's tables and their keys, the top of the file first.
-    pub const TABLES: [(&'static str, &'static [&'static str]); 7] = [
+    pub const TABLES: [(&'static str, &'static [&'static str]); 8] = [
         (TaskSettings::TABLE, TaskSettings::KEYS),
         (ModelSettings::TABLE, ModelSettings::KEYS),
         (LimitSettings::TABLE, LimitSettings::KEYS),
         (BatchSettings::TABLE, BatchSettings::KEYS),
         (InputSettings::TABLE, InputSettings::KEYS),
         (OutputSettings::TABLE, OutputSettings::KEYS),
+        (StorageSettings::TABLE, StorageSettings::KEYS),
         (RunSettings::TABLE, RunSettings::KEYS),
     ];
 
@@ -357,6 +380,7 @@ impl Settings {
             BatchSettings::TABLE => self.batch.set(key, value),
             InputSettings::TABLE => self.input.set(key, value),
             OutputSettings::TABLE => self.output.set(key, value),
+            StorageSettings::TABLE => self.storage.set(key, value),
             RunSettings::TABLE => self.run.set(key, value),
             _ => Err(Refusal::UnknownKey),
         }
@@ -377,6 +401,7 @@ impl Settings {
             batch: self.batch.over(lower.batch),
             input: self.input.over(lower.input),
             output: self.output.over(lower.output),
+            storage: self.storage.over(lower.storage),
             run: self.run.over(lower.run),
         }
     }

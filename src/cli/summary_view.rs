@@ -1,12 +1,11 @@
 //! What a run comes to, in words: printed to stderr when it ends.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
 use super::exit_code::ExitCode;
 use super::progress::words::{grouped, grouped_rate, percent, span};
-use crate::domain::Reason;
 use crate::domain::event::RunEnd;
+use crate::domain::{Location, Reason};
 use crate::pipeline::RunReport;
 
 /// What a run comes to.
@@ -19,7 +18,7 @@ pub struct Summary {
     /// What this run cost, US dollars, where the model's price is known.
     pub price_usd: Option<f64>,
     /// The output folder, as it was typed.
-    pub output: PathBuf,
+    pub output: Location,
     /// Rows that may lack a label in a run that counts as a success.
     pub max_unlabelled: u64,
 }
@@ -78,7 +77,7 @@ pub fn summary(summary: &Summary) -> String {
         fact("price", dollars(price));
     }
     fact("time", time(run));
-    fact("output", summary.output.display().to_string());
+    fact("output", summary.output.to_string());
     if let Some(advice) = advice(run, summary.max_unlabelled) {
         let _ = write!(text, "\n{advice}");
     }
@@ -191,6 +190,8 @@ mod tests {
 
     use insta::assert_snapshot;
 
+    use std::path::Path;
+
     use super::*;
 
     fn whole() -> Summary {
@@ -220,7 +221,7 @@ mod tests {
                 interval: Some((0.948, 0.972)),
             }),
             price_usd: Some(13.59),
-            output: "out".into(),
+            output: Path::new("out").into(),
             max_unlabelled: 0,
         }
     }

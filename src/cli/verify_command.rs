@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 use super::arguments::VerifyArguments;
 use super::console::{self, one_line};
 use super::exit_code::ExitCode;
+use super::job::JobError;
 use super::run_command::Failure;
+use super::storage::cloud;
+use crate::domain::Location;
 use crate::domain::spec::SORT_MEMORY;
 use crate::verify::{self, Check, ComparedInput, State, Verdict, VerifyError};
 
@@ -15,8 +18,14 @@ use crate::verify::{self, Check, ComparedInput, State, Verdict, VerifyError};
 /// If there is no output, the input can't be used, storage fails or stdout can't be written.
 pub(super) fn verify(arguments: VerifyArguments) -> Result<ExitCode, Failure> {
     let sort_memory = arguments.sort_memory.map_or(SORT_MEMORY, |bytes| bytes.0);
-    let input = arguments.input.map(|location| ComparedInput { location, sort_memory });
-    let verdict = verify::verify(&arguments.output, input.as_ref())?;
+    let input = arguments.input.map(|location| {
+        let location = Location::parse(location.as_os_str())?;
+        Ok(ComparedInput { location, sort_memory })
+    });
+    let input = input.transpose().map_err(JobError::Location)?;
+    let output = Location::parse(arguments.output.as_os_str()).map_err(JobError::Location)?;
+    let cloud = cloud(arguments.storage).map_err(JobError::Endpoint)?;
+    let verdict = verify::verify(&output, input.as_ref(), &cloud)?;
     let internal =
         |error: Box<dyn std::error::Error + Send + Sync>| Failure::new(ExitCode::Internal, error);
     let text = match arguments.json {

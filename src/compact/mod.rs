@@ -111,9 +111,9 @@ pub fn compact(
     to: &OutputFolder,
     spec: &CompactSpec,
 ) -> Result<Compacted, CompactError> {
-    let path = from.location().display().to_string();
-    if from.location().starts_with(to.location()) || to.location().starts_with(from.location()) {
-        return Err(CompactError::Nested { from: path, to: to.location().display().to_string() });
+    let path = from.location().to_string();
+    if from.location().is_within(to.location()) || to.location().is_within(from.location()) {
+        return Err(CompactError::Nested { from: path, to: to.location().to_string() });
     }
     let found = from.look()?.ok_or_else(|| CompactError::NoOutput(path.clone()))?;
     check_finished(&found, path)?;

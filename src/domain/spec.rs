@@ -2,6 +2,7 @@
 //!
 //! Settings are plain data. Their defaults are the constants here, which the help text quotes.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Codebook, Reason, Template, Tokens};
+use super::{Codebook, Location, Reason, Template, Tokens};
 
 /// Default of [`BatchSpec::rows_per_call`].
 pub const ROWS_PER_CALL: u32 = 50;
@@ -69,7 +70,9 @@ pub struct JobSpec {
 #[derive(Clone, Debug)]
 pub struct InputSpec {
     /// A file, a folder or a glob, as it was typed.
-    pub location: PathBuf,
+    pub location: Location,
+    /// How object storage is reached; unused for a path.
+    pub cloud: CloudSpec,
     /// Where a row's id comes from.
     pub id: IdSource,
     /// How a row's text is made.
@@ -233,7 +236,9 @@ pub struct BatchSpec {
 #[derive(Clone, Debug)]
 pub struct OutputSpec {
     /// The output folder, as it was typed.
-    pub location: PathBuf,
+    pub location: Location,
+    /// How object storage is reached; unused for a path.
+    pub cloud: CloudSpec,
     /// Rows in each part.
     pub rows_per_part: NonZeroU32,
     /// The name of the column with the label; the reason's column adds `_reason`.
@@ -242,6 +247,29 @@ pub struct OutputSpec {
     pub max_unlabelled: u64,
     /// Reasons that are asked again although they usually are not.
     pub retry: Vec<Reason>,
+}
+
+/// How object storage is reached.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct CloudSpec {
+    /// The address of a server that speaks the service's protocol; `None` is the service itself.
+    pub endpoint_url: Option<String>,
+    /// The bucket's region, where it is told.
+    pub region: Option<String>,
+    /// The variables by which the services' own tools are set up: `AWS_*`, `AZURE_*`, `GOOGLE_*`,
+    /// `HOME`. Some are secrets, so they are never shown.
+    pub environment: BTreeMap<String, String>,
+    /// Where stands on local disk what object storage can't keep.
+    pub state_folder: PathBuf,
+}
+
+impl std::fmt::Debug for CloudSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CloudSpec")
+            .field("endpoint_url", &self.endpoint_url)
+            .field("region", &self.region)
+            .finish_non_exhaustive()
+    }
 }
 
 impl OutputSpec {

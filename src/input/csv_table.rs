@@ -4,7 +4,6 @@
 //! column may be an integer: see [`is_canonical_integer`]. The first pass over a file finds every
 //! malformed row and notes where each 16,384th row begins, so that done rows are skipped by a seek.
 
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use csv::{Position, StringRecord};
 use super::InputError;
 use super::csv_scan::{Fault, Watched, line_at};
 use super::reader::MAX_CHUNK_ROWS;
-use super::source::Source;
+use super::source::{Source, SourceReader};
 use super::table::{Batches, Columns};
 
 /// Rows between two noted offsets.
@@ -116,7 +115,7 @@ impl CsvTable {
 
     pub(super) fn read(
         &self,
-        file: File,
+        file: SourceReader,
         schema: &SchemaRef,
         columns: Columns,
         wanted: Vec<Range<u64>>,
@@ -128,7 +127,7 @@ impl CsvTable {
         Ok(Box::new(CsvBatches { cursor, places, schema, wanted: wanted.into_iter().peekable() }))
     }
 
-    fn cursor(&self, file: File) -> Cursor {
+    fn cursor(&self, file: SourceReader) -> Cursor {
         Cursor {
             reader: parser(file, self.delimiter),
             record: StringRecord::new(),
@@ -141,7 +140,7 @@ impl CsvTable {
 
 /// A place in the file, moved by row number.
 struct Cursor {
-    reader: csv::Reader<File>,
+    reader: csv::Reader<SourceReader>,
     record: StringRecord,
     /// The row that comes next; `None` before the first seek.
     row: Option<u64>,
@@ -259,7 +258,7 @@ fn line_in(source: &Source, offset: u64) -> Result<u64, InputError> {
 
 fn watched_error(
     source: &Source,
-    watched: &Watched<File>,
+    watched: &Watched<SourceReader>,
     offset: u64,
     error: csv::Error,
 ) -> InputError {

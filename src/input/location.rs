@@ -11,10 +11,13 @@ use std::path::{Component, Path, PathBuf};
 use glob::{MatchOptions, Pattern};
 
 use super::InputError;
+use super::remote_listing::RemoteLocation;
 use super::source::{Format, Source};
+use crate::domain::Location;
+use crate::domain::spec::CloudSpec;
 
 /// Wildcards never cross a `/` and never match a hidden name.
-const MATCHING: MatchOptions = MatchOptions {
+pub(super) const MATCHING: MatchOptions = MatchOptions {
     case_sensitive: true,
     require_literal_separator: true,
     require_literal_leading_dot: true,
@@ -22,7 +25,14 @@ const MATCHING: MatchOptions = MatchOptions {
 
 /// An input's location, understood.
 #[derive(Debug)]
-pub(super) struct Location {
+pub(super) enum InputLocation {
+    Disk(DiskLocation),
+    Object(RemoteLocation),
+}
+
+/// A path, and what stands there.
+#[derive(Debug)]
+pub(super) struct DiskLocation {
     typed: PathBuf,
     kind: Kind,
 }
@@ -38,9 +48,55 @@ enum Kind {
     },
 }
 
-impl Location {
-    /// Looks what stands at `typed`. A file or folder whose name has wildcards is taken as it is.
-    pub(super) fn resolve(typed: &Path) -> Result<Location, InputError> {
+impl InputLocation {
+    /// Looks what stands at `typed`. What exists under a name with wildcards is taken as it is.
+    pub(super) fn resolve(
+        typed: &Location,
+        cloud: &CloudSpec,
+    ) -> Result<InputLocation, InputError> {
+        match typed {
+            Location::Path(path) => DiskLocation::resolve(path).map(InputLocation::Disk),
+            Location::Object(url) => RemoteLocation::resolve(url, cloud).map(InputLocation::Object),
+        }
+    }
+
+    /// The files in name order, at least one, all of one format.
+    pub(super) fn files(&self) -> Result<(Format, Vec<Source>), InputError> {
+        let (location, sources) = match self {
+            InputLocation::Disk(disk) => (disk.typed.display().to_string(), disk.sources()?),
+            InputLocation::Object(remote) => (remote.typed(), remote.sources()?),
+        };
+        let mut first: Option<(Format, &str)> = None;
+        for source in &sources {
+            let name = source.name();
+            let Some(format) = Format::of(Path::new(name)) else {
+                return Err(InputError::UnknownFormat { file: name.to_owned() });
+            };
+            let (first_format, first_name) = *first.get_or_insert((format, name));
+            if first_format != format {
+                let (first, second) = (first_name.to_owned(), name.to_owned());
+                return Err(InputError::MixedFormats { first, second });
+            }
+        }
+        match first {
+            Some((format, _)) => Ok((format, sources)),
+            None => Err(InputError::NoFiles { location }),
+        }
+    }
+
+    /// Whether a file written into the folder `out` would belong to this input, now or in a later
+    /// run. `out` need not exist.
+    pub(super) fn would_find(&self, out: &Location) -> bool {
+        match (self, out) {
+            (InputLocation::Disk(disk), Location::Path(out)) => disk.would_find(out),
+            (InputLocation::Object(remote), Location::Object(out)) => remote.would_find(out),
+            _ => false,
+        }
+    }
+}
+
+impl DiskLocation {
+    fn resolve(typed: &Path) -> Result<DiskLocation, InputError> {
         let location = typed.display().to_string();
         let kind = match fs::metadata(typed) {
             Ok(metadata) if metadata.is_dir() => Kind::Folder,
@@ -58,16 +114,11 @@ impl Location {
             }
             Err(source) => return Err(InputError::Io { file: location, source }),
         };
-        Ok(Location { typed: typed.to_owned(), kind })
+        Ok(DiskLocation { typed: typed.to_owned(), kind })
     }
 
-    /// The location as it was typed.
-    pub(super) fn typed(&self) -> String {
-        self.typed.display().to_string()
-    }
-
-    /// The files in name order, at least one, all of one format.
-    pub(super) fn files(&self) -> Result<(Format, Vec<Source>), InputError> {
+    /// The files in name order.
+    fn sources(&self) -> Result<Vec<Source>, InputError> {
         let mut found = Found::default();
         match &self.kind {
             Kind::File => {
@@ -77,28 +128,10 @@ impl Location {
             Kind::Folder => found.walk(&self.typed, "")?,
             Kind::Glob { base, pattern } => found.matches(base, pattern)?,
         }
-
-        let mut first: Option<(Format, String)> = None;
-        let mut sources = Vec::with_capacity(found.files.len());
-        for (name, path) in found.files {
-            let Some(format) = Format::of(&path) else {
-                return Err(InputError::UnknownFormat { file: name });
-            };
-            let (first_format, first_name) = first.get_or_insert_with(|| (format, name.clone()));
-            if *first_format != format {
-                return Err(InputError::MixedFormats { first: first_name.clone(), second: name });
-            }
-            sources.push(Source::new(path, name)?);
-        }
-        match first {
-            Some((format, _)) => Ok((format, sources)),
-            None => Err(InputError::NoFiles { location: self.typed() }),
-        }
+        found.files.into_iter().map(|(name, path)| Source::new(path, name)).collect()
     }
 
-    /// Whether a file written into the folder `out` would belong to this input, now or in a later
-    /// run. `out` need not exist.
-    pub(super) fn would_find(&self, out: &Path) -> bool {
+    fn would_find(&self, out: &Path) -> bool {
         let out = resolved(out);
         match &self.kind {
             Kind::File => out == resolved(&self.typed),
@@ -176,11 +209,11 @@ impl Found {
     }
 }
 
-fn has_wildcard(text: &str) -> bool {
+pub(super) fn has_wildcard(text: &str) -> bool {
     text.contains(['*', '?', '['])
 }
 
-fn is_hidden(component: Component<'_>) -> bool {
+pub(super) fn is_hidden(component: Component<'_>) -> bool {
     matches!(component, Component::Normal(name) if name.to_string_lossy().starts_with(['.', '_']))
 }
 
@@ -226,8 +259,12 @@ mod tests {
         folder
     }
 
+    fn resolve(location: &Path) -> Result<InputLocation, InputError> {
+        InputLocation::resolve(&location.into(), &CloudSpec::default())
+    }
+
     fn names(location: &Path) -> Result<Vec<String>, InputError> {
-        let (_, sources) = Location::resolve(location)?.files()?;
+        let (_, sources) = resolve(location)?.files()?;
         Ok(sources.iter().map(|source| source.name().to_owned()).collect())
     }
 
@@ -288,8 +325,8 @@ mod tests {
     fn an_output_whose_parts_would_be_found_is_inside() {
         let folder = folder_of(&["in/a.parquet", "out/part-000001.parquet"]);
         let inside = |location: &str, out: &str| {
-            let location = Location::resolve(&folder.path().join(location)).unwrap();
-            location.would_find(&folder.path().join(out))
+            let location = resolve(&folder.path().join(location)).unwrap();
+            location.would_find(&folder.path().join(out).into())
         };
         assert!(inside("in", "in"));
         assert!(inside("in", "in/new/out"));

@@ -4,7 +4,7 @@
 //! columns that the job names are there, and no id is null or repeated. What follows is a stream of
 //! batches; only an input out of id order is held in memory.
 //!
-//! 1. `location`: which files, in which order.
+//! 1. `location` and `remote_listing`: which files, in which order; `source`, `remote_file`: one of them.
 //! 2. `table`: one file, read by row number: `parquet_table` or `csv_table`.
 //! 3. `tables`: all files as one sequence of rows.
 //! 4. `order`: the proof of the ids, and the order.
@@ -19,6 +19,8 @@ mod order;
 mod ordered_input;
 mod parquet_table;
 mod reader;
+mod remote_file;
+mod remote_listing;
 mod row_reader;
 mod source;
 mod table;

@@ -1,21 +1,20 @@
 //! An input that is proved sound, to be read in id order.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-use super::location::Location;
+use super::location::InputLocation;
 use super::order::Order;
 use super::tables::Tables;
 use super::{InputError, InputFile, InputReader, ROW_NUMBER_COLUMN, RowReader};
-use crate::domain::PositionRange;
 use crate::domain::spec::{IdSource, InputSpec};
+use crate::domain::{Location, PositionRange};
 
 /// The files of an input, its columns and the order of its rows.
 #[derive(Debug)]
 pub struct OrderedInput {
-    location: Location,
+    location: InputLocation,
     tables: Arc<Tables>,
     files: Vec<InputFile>,
     schema: SchemaRef,
@@ -32,7 +31,7 @@ impl OrderedInput {
     /// # Errors
     /// Everything that [`InputError`] names, before anything is asked of a model.
     pub fn open(spec: &InputSpec) -> Result<OrderedInput, InputError> {
-        let location = Location::resolve(&spec.location)?;
+        let location = InputLocation::resolve(&spec.location, &spec.cloud)?;
         let mut tables = Tables::open(&location)?;
         let checked = chunk_schema(&tables, spec)?;
         let rows = RowReader::new(&checked, spec)?;
@@ -86,7 +85,7 @@ impl OrderedInput {
 
     /// Whether parts written into the folder `out` would become part of this input in a later run.
     /// `out` need not exist.
-    pub fn is_inside(&self, out: &Path) -> bool {
+    pub fn is_inside(&self, out: &Location) -> bool {
         self.location.would_find(out)
     }
 

@@ -1,6 +1,5 @@
 //! A Parquet file, streamed. Row groups and pages without a wanted row are skipped unread.
 
-use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -14,7 +13,7 @@ use parquet::errors::ParquetError;
 
 use super::InputError;
 use super::reader::MAX_CHUNK_ROWS;
-use super::source::Source;
+use super::source::{Source, SourceReader};
 use super::table::{Batches, Columns};
 use crate::domain::guard::without_panic;
 
@@ -58,7 +57,7 @@ impl ParquetTable {
 
     pub(super) fn read(
         &self,
-        file: File,
+        file: SourceReader,
         schema: &SchemaRef,
         columns: Columns,
         wanted: &[Range<u64>],

@@ -262,7 +262,7 @@ fn unknown_column(name: &str, schema: &Schema, spec: &InputSpec) -> InputError {
     let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
     InputError::UnknownColumn {
         column: name.to_owned(),
-        location: spec.location.display().to_string(),
+        location: spec.location.to_string(),
         hint: hint(name, &names),
     }
 }
@@ -296,11 +296,12 @@ mod tests {
     use arrow::datatypes::{Field, Int8Type};
 
     use super::*;
-    use crate::domain::spec::OnDuplicateId;
+    use crate::domain::spec::{CloudSpec, OnDuplicateId};
 
     fn spec(text: &str) -> InputSpec {
         InputSpec {
-            location: PathBuf::from("questions.csv"),
+            location: PathBuf::from("questions.csv").into(),
+            cloud: CloudSpec::default(),
             id: IdSource::Column("id".into()),
             text: Template::parse(text).unwrap(),
             existing_label: None,

@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::csv_table::CsvTable;
-use super::location::Location;
+use super::location::InputLocation;
 use super::parquet_table::ParquetTable;
 use super::source::Format;
 use super::table::{Batches, Columns, Table};
@@ -23,7 +23,7 @@ pub(super) struct Tables {
 
 impl Tables {
     /// Opens every file, and proves that all have the same columns.
-    pub(super) fn open(location: &Location) -> Result<Tables, InputError> {
+    pub(super) fn open(location: &InputLocation) -> Result<Tables, InputError> {
         let (format, sources) = location.files()?;
         let open = |source| match format {
             Format::Parquet => ParquetTable::open(source).map(Table::Parquet),

@@ -14,12 +14,13 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::domain::spec::{IdSource, InputSpec, OnDuplicateId};
+use crate::domain::spec::{CloudSpec, IdSource, InputSpec, OnDuplicateId};
 use crate::domain::{Position, PositionRange, RowId, Template};
 
 fn spec(location: &Path) -> InputSpec {
     InputSpec {
-        location: location.to_owned(),
+        location: location.into(),
+        cloud: CloudSpec::default(),
         id: IdSource::Column("id".into()),
         text: Template::parse("{text}").unwrap(),
         existing_label: None,

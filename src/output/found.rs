@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
 
 use serde::Deserialize;
 
@@ -17,7 +16,7 @@ use super::part_identity::{PartError, PartIdentity};
 use super::revision::{KnownInput, LaterStretch};
 use super::store::{LocalStore, Store, StoreError, Stored};
 use super::success::Success;
-use crate::domain::{PartNumber, Plan};
+use crate::domain::{Location, PartNumber, Plan};
 
 /// An output, as it stands.
 #[derive(Clone, Debug)]
@@ -116,13 +115,13 @@ pub struct Evidence {
 impl Evidence {
     /// Reads job, plan, manifest and `_SUCCESS`; `None` if nothing was begun there.
     pub(super) fn gather(
-        location: &Path,
+        location: &Location,
         store: &dyn Store,
     ) -> Result<Option<Evidence>, OutputError> {
-        let path = |name: &str| location.join(name).display().to_string();
+        let path = |name: &str| location.join(name);
         let top = store.list("").map_err(|error| match error {
             StoreError::Lasting { source, .. } if source.kind() == io::ErrorKind::NotADirectory => {
-                OutputError::IsAFile { path: location.display().to_string() }
+                OutputError::IsAFile { path: location.to_string() }
             }
             error => error.into(),
         })?;
@@ -169,13 +168,13 @@ impl Evidence {
 }
 
 /// Looks at the output at `location`, kept in `store`; `None` if nothing was begun there.
-pub(super) fn look(location: &Path, store: &dyn Store) -> Result<Option<Found>, OutputError> {
+pub(super) fn look(location: &Location, store: &dyn Store) -> Result<Option<Found>, OutputError> {
     let Some(evidence) = Evidence::gather(location, store)? else { return Ok(None) };
     let foreign = evidence.foreign();
     let Evidence { job, fingerprint, plan, known_input, manifest, success, .. } = evidence;
     let Evidence { later_stretches, top, control, .. } = evidence;
     if let Some(name) = manifest.foreign.first() {
-        let path = location.join(name).display().to_string();
+        let path = location.join(name);
         let reason = "it is of another job or a later version".to_owned();
         return Err(OutputError::Damaged { path, reason });
     }
@@ -198,7 +197,7 @@ pub(super) fn look(location: &Path, store: &dyn Store) -> Result<Option<Found>, 
     let all = top.iter().chain(&control).chain(&records).chain(&journal);
     let leftovers = all.filter(|stored| LocalStore::is_leftover(&stored.name));
     found.leftovers = leftovers.map(|stored| stored.name.clone()).collect();
-    let part_error = |source| OutputError::Part { path: location.display().to_string(), source };
+    let part_error = |source| OutputError::Part { path: location.to_string(), source };
     found.compare(store, manifest, &top).map_err(part_error)?;
     Ok(Some(found))
 }
@@ -350,19 +349,23 @@ fn read_success(store: &dyn Store, top: &[Stored]) -> Result<Option<Success>, St
     }
 }
 
-fn refuse_foreign(location: &Path, store: &dyn Store, top: &[Stored]) -> Result<(), OutputError> {
+fn refuse_foreign(
+    location: &Location,
+    store: &dyn Store,
+    top: &[Stored],
+) -> Result<(), OutputError> {
     let ours = format!("{CONTROL}/");
     let strange = top.iter().map(|stored| &stored.name).find(|name| {
         // Hidden files, and what a new file system holds, are nobody's data.
         **name != ours && *name != "lost+found/" && !name.starts_with('.')
     });
     if let Some(example) = strange {
-        let path = location.display().to_string();
+        let path = location.to_string();
         return Err(OutputError::NotOurs { path, example: example.clone() });
     }
     if !store.list(names::MANIFEST)?.is_empty() {
         return Err(OutputError::Damaged {
-            path: location.join(names::JOB).display().to_string(),
+            path: location.join(names::JOB),
             reason: "it is gone".to_owned(),
         });
     }

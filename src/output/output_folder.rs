@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::checked_line;
+use sha2::{Digest, Sha256};
+
+use super::checked_line::{self, hex};
 use super::claim::Claim;
 use super::error::OutputError;
 use super::found::{self, Evidence, Found};
@@ -21,15 +23,17 @@ use super::part_schema::PartSchema;
 use super::part_writer::{EncodedPart, PartWriter, Provenance, SealedPart};
 use super::recovery::{Recovery, recover};
 use super::revision::{KnownInput, LaterStretch, Revision};
-use super::store::{self, LocalStore, Store, StoreError};
+use super::store::{self, LocalStore, ObjectStorage, Store, StoreError};
 use super::success::Success;
-use crate::domain::{Codebook, PartNumber, Plan, Stretch, UnixMillis};
+use crate::domain::spec::CloudSpec;
+use crate::domain::{Codebook, Location, PartNumber, Plan, Stretch, UnixMillis};
 
 /// Where an output is, or will be.
 #[derive(Clone)]
 pub struct OutputFolder {
-    location: PathBuf,
+    location: Location,
     store: Arc<dyn Store>,
+    journal: PathBuf,
 }
 
 /// What a run brings along to write to an output.
@@ -56,7 +60,7 @@ pub struct OpenOutput {
     recovery: Recovery,
     writer: PartWriter,
     reader: PartReader,
-    _claim: Claim,
+    _claim: Option<Claim>,
 }
 
 impl OutputFolder {
@@ -64,22 +68,42 @@ impl OutputFolder {
     pub fn new(location: impl Into<PathBuf>) -> OutputFolder {
         let location = location.into();
         let store = Arc::new(LocalStore::new(&location));
-        OutputFolder { location, store }
+        OutputFolder::with_store(location, store)
+    }
+
+    /// The folder at `location`, wherever that is; object storage is reached as `cloud` says, and
+    /// the journal of what is kept there stands in its state folder. Touches nothing.
+    ///
+    /// # Errors
+    /// If the settings and credentials in `cloud` can't be used.
+    pub fn at(location: &Location, cloud: &CloudSpec) -> Result<OutputFolder, StoreError> {
+        let url = match location {
+            Location::Path(path) => return Ok(OutputFolder::new(path)),
+            Location::Object(url) => url,
+        };
+        let place = hex(&Sha256::digest(url.canonical()));
+        Ok(OutputFolder {
+            location: location.clone(),
+            store: Arc::new(ObjectStorage::connect(url, cloud)?),
+            journal: cloud.state_folder.join("journals").join(&place[..16]),
+        })
     }
 
     /// The output that is kept in `store`; `location` on a local disk takes claims and journal.
     pub fn with_store(location: impl Into<PathBuf>, store: Arc<dyn Store>) -> OutputFolder {
-        OutputFolder { location: location.into(), store }
+        let location = location.into();
+        let journal = location.join(names::JOURNAL);
+        OutputFolder { location: location.into(), store, journal }
     }
 
     /// Where it is.
-    pub fn location(&self) -> &Path {
+    pub fn location(&self) -> &Location {
         &self.location
     }
 
     /// The folder of its journal.
     pub fn journal_folder(&self) -> PathBuf {
-        self.location.join(names::JOURNAL)
+        self.journal.clone()
     }
 
     /// Its objects.
@@ -111,8 +135,10 @@ impl OutputFolder {
     /// job. A run that is refused leaves nothing behind but an empty control folder.
     pub fn begin(&self, spec: WriterSpec) -> Result<OpenOutput, OutputError> {
         self.look()?;
-        let control = self.location.join(CONTROL);
-        let claim = Claim::acquire(&control, &spec.provenance.run, spec.started)?;
+        let control = self.location.as_path().map(|path| path.join(CONTROL));
+        let claim = control
+            .map(|control| Claim::acquire(&control, &spec.provenance.run, spec.started))
+            .transpose()?;
         // Another run may have come and gone since.
         let mut found = match self.look()? {
             Some(found) => found,
@@ -120,7 +146,7 @@ impl OutputFolder {
         };
         let differences = found.job.differences(&spec.job);
         if !differences.is_empty() {
-            let path = self.location.display().to_string();
+            let path = self.location.to_string();
             return Err(OutputError::JobChanged { path, differences });
         }
         let recovery = recover(self.store.as_ref(), &mut found, spec.started)?;
@@ -153,7 +179,7 @@ impl OutputFolder {
     }
 
     fn path(&self, name: &str) -> String {
-        self.location.join(name).display().to_string()
+        self.location.join(name)
     }
 
     fn unwritable(&self, name: &str, error: serde_json::Error) -> OutputError {
@@ -161,7 +187,7 @@ impl OutputFolder {
     }
 
     fn part_error(&self, source: PartError) -> OutputError {
-        OutputError::Part { path: self.location.display().to_string(), source }
+        OutputError::Part { path: self.location.to_string(), source }
     }
 }
 
@@ -376,6 +402,7 @@ impl OpenOutput {
 #[cfg(test)]
 pub(in crate::output) mod tests {
     use std::fs;
+    use std::path::Path;
 
     use super::super::claim::ClaimError;
     use super::super::job::Secret;
@@ -438,7 +465,7 @@ pub(in crate::output) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let output = OutputFolder::new(folder.path().join("out"));
         assert!(output.look().unwrap().is_none());
-        assert!(!output.location().exists());
+        assert!(!output.location().as_path().unwrap().exists());
         write_all(&mut output.begin(spec(25, "r1")).unwrap()).unwrap();
 
         let before = snapshot(folder.path());
@@ -452,7 +479,12 @@ pub(in crate::output) mod tests {
         assert_eq!(snapshot(folder.path()), before);
         let names: Vec<String> = before
             .keys()
-            .map(|path| path.strip_prefix(output.location()).unwrap().display().to_string())
+            .map(|path| {
+                path.strip_prefix(output.location().as_path().unwrap())
+                    .unwrap()
+                    .display()
+                    .to_string()
+            })
             .collect();
         assert_eq!(names.len(), 8, "{names:?}");
     }

@@ -17,8 +17,8 @@ use super::*;
 use crate::domain::clock::SystemClock;
 use crate::domain::event::RunEnd;
 use crate::domain::spec::{
-    AnswerForm, BatchSpec, IdSource, InputSpec, KeySource, Limits, ModelSpec, OnDuplicateId,
-    OutputSpec, ProviderKind, Vocabulary,
+    AnswerForm, BatchSpec, CloudSpec, IdSource, InputSpec, KeySource, Limits, ModelSpec,
+    OnDuplicateId, OutputSpec, ProviderKind, Vocabulary,
 };
 use crate::domain::{Codebook, Label, Outcome, PartNumber, Template, Tokens};
 use crate::llm::provider::ProviderError;
@@ -83,7 +83,8 @@ impl World {
     fn job(&mut self, row_limit: Option<u64>) -> JobSpec {
         JobSpec {
             input: InputSpec {
-                location: self.folder.path().join("rows.csv"),
+                location: self.folder.path().join("rows.csv").into(),
+                cloud: CloudSpec::default(),
                 id: IdSource::Column("id".into()),
                 text: Template::parse("{text}").unwrap(),
                 existing_label: None,
@@ -115,7 +116,8 @@ impl World {
                 dedupe_texts: 1_000,
             },
             output: OutputSpec {
-                location: self.location(),
+                location: self.location().into(),
+                cloud: CloudSpec::default(),
                 rows_per_part: NonZeroU32::new(5).unwrap(),
                 label_column: "label".into(),
                 max_unlabelled: u64::MAX,

@@ -138,7 +138,7 @@ fn in_words(changes: &Changes, were_lacking: bool) -> String {
 }
 
 fn location(output: &OpenOutput) -> String {
-    output.folder().location().display().to_string()
+    output.folder().location().to_string()
 }
 
 /// Merges the input with the parts that stand.

@@ -10,14 +10,12 @@ mod interleaved;
 mod rows;
 mod verdict;
 
-use std::path::{Path, PathBuf};
-
 use self::comparison::Comparison;
 use self::examination::Examination;
 use self::verdict::Finding;
 pub use self::verdict::{Check, State, Verdict};
-use crate::domain::PartNumber;
-use crate::domain::spec::InputSpec;
+use crate::domain::spec::{CloudSpec, InputSpec};
+use crate::domain::{Location, PartNumber};
 use crate::input::{InputError, OrderedInput};
 use crate::output::{Job, OutputError, OutputFolder};
 
@@ -25,7 +23,7 @@ use crate::output::{Job, OutputError, OutputFolder};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ComparedInput {
     /// A file, a folder or a glob.
-    pub location: PathBuf,
+    pub location: Location,
     /// Most memory for bringing an unsorted input into id order, bytes.
     pub sort_memory: u64,
 }
@@ -34,8 +32,8 @@ pub struct ComparedInput {
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// There is no output.
-    #[error("there is no output of batchclass at {}; check the path", .0.display())]
-    NoOutput(PathBuf),
+    #[error("there is no output of batchclass at {0}; check the path")]
+    NoOutput(String),
     /// The output is of a later version, or storage fails.
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -59,18 +57,23 @@ impl VerifyError {
 }
 
 /// Holds the files of `output` against each other and, if given, its ids against those of `input`.
+/// Object storage is reached as `cloud` says.
 ///
 /// A damaged file is a check that fails, not an error. Nothing is written.
 ///
 /// # Errors
 /// If there is no output of this program or it is of a later version, if storage fails, or if the
 /// input can't be used.
-pub fn verify(output: &Path, input: Option<&ComparedInput>) -> Result<Verdict, VerifyError> {
-    let folder = OutputFolder::new(output);
+pub fn verify(
+    output: &Location,
+    input: Option<&ComparedInput>,
+    cloud: &CloudSpec,
+) -> Result<Verdict, VerifyError> {
+    let folder = OutputFolder::at(output, cloud).map_err(OutputError::from)?;
     let evidence = match folder.evidence() {
         Ok(Some(evidence)) => evidence,
         Ok(None) | Err(OutputError::NotOurs { .. } | OutputError::IsAFile { .. }) => {
-            return Err(VerifyError::NoOutput(output.to_owned()));
+            return Err(VerifyError::NoOutput(output.to_string()));
         }
         Err(error @ OutputError::Damaged { .. }) => {
             let mut finding = Finding::new("job");
@@ -82,7 +85,7 @@ pub fn verify(output: &Path, input: Option<&ComparedInput>) -> Result<Verdict, V
     };
     let comparison = match input {
         Some(input) => {
-            let input = OrderedInput::open(&spec(&evidence.job, input))?;
+            let input = OrderedInput::open(&spec(&evidence.job, input, cloud))?;
             Some(Comparison::with(&input, &evidence.known_input)?)
         }
         None => None,
@@ -91,9 +94,10 @@ pub fn verify(output: &Path, input: Option<&ComparedInput>) -> Result<Verdict, V
 }
 
 /// How the job read its input.
-fn spec(job: &Job, input: &ComparedInput) -> InputSpec {
+fn spec(job: &Job, input: &ComparedInput, cloud: &CloudSpec) -> InputSpec {
     InputSpec {
         location: input.location.clone(),
+        cloud: cloud.clone(),
         id: job.input.id.clone(),
         text: job.input.text.clone(),
         existing_label: job.input.existing_label.clone(),

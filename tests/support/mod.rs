@@ -1,6 +1,7 @@
 //! A scratch folder, the real binary, a real simulated server, and a reader of the parts.
 
 pub mod hooked_store;
+pub mod moto;
 pub mod rehearsal;
 
 use std::collections::BTreeMap;

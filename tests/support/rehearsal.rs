@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use batchclass::domain::clock::SystemClock;
 use batchclass::domain::spec::{
-    AnswerForm, BatchSpec, IdSource, InputSpec, KeySource, Limits, ModelSpec, OutputSpec,
-    ProviderKind, Vocabulary,
+    AnswerForm, BatchSpec, CloudSpec, IdSource, InputSpec, KeySource, Limits, ModelSpec,
+    OutputSpec, ProviderKind, Vocabulary,
 };
 use batchclass::domain::{Clock, Event, JobSpec, Moment, Template, Tokens, UnixMillis};
 use batchclass::llm::codes::{self, LabelDraft};
@@ -39,7 +39,8 @@ pub fn orders_job(input: &Path, output: &Path, rows_per_part: u32) -> JobSpec {
     let counter = TokenCounter::for_vocabulary(Vocabulary::O200k);
     JobSpec {
         input: InputSpec {
-            location: input.to_owned(),
+            location: input.into(),
+            cloud: CloudSpec::default(),
             id: IdSource::Column("id".into()),
             text: Template::parse("text").unwrap(),
             existing_label: None,
@@ -71,7 +72,8 @@ pub fn orders_job(input: &Path, output: &Path, rows_per_part: u32) -> JobSpec {
             dedupe_texts: 1_000,
         },
         output: OutputSpec {
-            location: output.to_owned(),
+            location: output.into(),
+            cloud: CloudSpec::default(),
             rows_per_part: NonZeroU32::new(rows_per_part).unwrap(),
             label_column: "label".into(),
             max_unlabelled: 0,
@@ -167,7 +169,7 @@ impl Rehearsal {
     pub fn of(job: &JobSpec, store: Arc<dyn Store>) -> Rehearsal {
         Rehearsal {
             job: job.clone(),
-            folder: OutputFolder::with_store(&job.output.location, store),
+            folder: OutputFolder::with_store(job.output.location.as_path().unwrap(), store),
             clock: Arc::new(FastClock { waited: Arc::default(), machine: SystemClock::start() }),
             told: Told::default(),
             stop: futures::future::pending().boxed(),

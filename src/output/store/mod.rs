@@ -7,6 +7,7 @@
 mod faulty;
 mod local;
 mod memory;
+mod object_storage;
 
 use std::io;
 
@@ -18,6 +19,7 @@ pub use faulty::{Fault, FaultyStore, Then};
 pub use local::LocalStore;
 pub(in crate::output) use local::make_folders;
 pub use memory::MemoryStore;
+pub use object_storage::ObjectStorage;
 
 /// Whole objects by name. A name is a relative path with `/` between its parts.
 pub trait Store: Send + Sync {
@@ -191,6 +193,11 @@ fn is_shortage_of_handles(error: &io::Error) -> bool {
 }
 
 #[cfg(test)]
+#[path = "../../../tests/support/moto.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with the tests of the whole program")]
+mod moto;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -233,6 +240,10 @@ mod tests {
         keeps_the_contract(&MemoryStore::default());
         let folder = tempfile::tempdir().unwrap();
         keeps_the_contract(&LocalStore::new(folder.path().join("not/yet/there")));
+        if let Some(bucket) = moto::bucket() {
+            keeps_the_contract(&object_storage::tests::store(&bucket, ""));
+            keeps_the_contract(&object_storage::tests::store(&bucket, "deep/out"));
+        }
     }
 
     #[test]
