@@ -6,7 +6,7 @@
 
 use super::merge::ChangedRow;
 use super::work::Work;
-use crate::domain::{PartNumber, PositionRange};
+use crate::domain::{PartNumber, Position, PositionRange};
 
 /// One way through the input, from its beginning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl Ranges<'_> {
         let mut taken = Vec::new();
         while let Some(range) = self.ranges.get(self.at).filter(|_| rows > 0) {
             let some = rows.min(range.rows - self.used);
-            let first = crate::domain::Position(range.first.0 + self.used);
+            let first = Position(range.first.0 + self.used);
             taken.push(PositionRange { first, rows: some });
             rows -= some;
             self.used += some;
@@ -98,5 +98,46 @@ impl Ranges<'_> {
             }
         }
         taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::merge::Changes;
+    use super::super::work::tests::{parts, work};
+    use super::*;
+
+    fn range(first: u64, rows: u64) -> PositionRange {
+        PositionRange { first: Position(first), rows }
+    }
+
+    #[test]
+    fn parts_of_an_input_that_never_changed_are_one_pass_at_their_own_places() {
+        let passes = passes(&work(25, &[2], None));
+        assert_eq!(passes.len(), 1);
+        assert_eq!(passes[0].wanted, [range(0, 10), range(20, 5)]);
+        assert_eq!(passes[0].parts, [Task::Fill(range(0, 10)), Task::Fill(range(20, 5))]);
+    }
+
+    #[test]
+    fn scattered_rows_fill_the_parts_that_do_not_stand_in_order() {
+        let unfinished = vec![range(3, 4), range(40, 8), range(90, 3)];
+        let changes = Changes { unfinished, ..Changes::default() };
+        let passes = passes(&work(25, &[1], Some(changes)));
+        assert_eq!(passes.len(), 1);
+        assert_eq!(passes[0].wanted, [range(3, 4), range(40, 8), range(90, 3)]);
+        assert_eq!(passes[0].parts, [Task::Fill(range(10, 10)), Task::Fill(range(20, 5))]);
+    }
+
+    #[test]
+    fn a_changed_row_that_lies_before_what_was_read_begins_another_pass() {
+        let row = |offset, place| ChangedRow { offset, place: Position(place) };
+        let mut changes = Changes { unfinished: vec![range(30, 5)], ..Changes::default() };
+        changes.changed.insert(PartNumber(1), vec![row(2, 20), row(3, 21)]);
+        changes.changed.insert(PartNumber(2), vec![row(0, 7)]);
+        let passes = passes(&work(25, &[1, 2], Some(changes)));
+        let wanted: Vec<_> = passes.iter().map(|pass| pass.wanted.clone()).collect();
+        assert_eq!(wanted, [vec![range(20, 2)], vec![range(7, 1), range(30, 5)]]);
+        assert_eq!(parts(&passes), [1, 2, 3]);
     }
 }

@@ -104,3 +104,43 @@ impl Work {
         parts.filter_map(|part| Some((part, self.plan.range_of(part)?)))
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::num::NonZeroU32;
+
+    use super::super::passes::{Pass, Task};
+    use super::*;
+    use crate::domain::Position;
+
+    /// The work on `rows` rows in parts of ten, of which those in `standing` are labelled.
+    pub(in crate::pipeline) fn work(rows: u64, standing: &[u32], changes: Option<Changes>) -> Work {
+        let mut plan = Plan::default();
+        plan.extend_to(rows, NonZeroU32::new(10).unwrap());
+        let missing = plan.part_numbers().filter(|part| !standing.contains(&part.0)).collect();
+        let changed = changes.iter().flat_map(|changes| &changes.changed);
+        let reopened = changed.map(|(part, rows)| (*part, rows.len() as u64)).collect();
+        Work { plan, max_attempts: 3, retry: Vec::new(), missing, reopened, changes }
+    }
+
+    /// The parts of these passes, in parts of ten rows.
+    pub(in crate::pipeline) fn parts(passes: &[Pass]) -> Vec<u64> {
+        let tasks = passes.iter().flat_map(|pass| &pass.parts);
+        let number = |task: &Task| match task {
+            Task::Fill(range) | Task::Reopen { range, .. } => range.first.0 / 10 + 1,
+        };
+        tasks.map(number).collect()
+    }
+
+    #[test]
+    fn answers_for_released_parts_are_needed_while_a_planned_part_is_missing() {
+        let mut work = work(25, &[1], None);
+        work.plan.release([PartNumber(3)]);
+        work.missing.retain(|part| part.0 != 3);
+        assert_eq!(work.plan.part_of(Position(22)), Some(PartNumber(3)));
+        assert!(work.needs_answers_of(PartNumber(3)) && !work.has(PartNumber(3)));
+        assert!(!work.needs_answers_of(PartNumber(1)));
+        work.missing.clear();
+        assert!(!work.needs_answers_of(PartNumber(3)));
+    }
+}
