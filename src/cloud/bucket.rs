@@ -3,6 +3,7 @@
 //! A version is an ETag without its quotes. What was written under a condition is either refused
 //! or stands whole; after [`CloudError::Passing`] it may do either.
 
+use std::fmt;
 use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
@@ -34,12 +35,22 @@ const PAUSES_S: [u64; 5] = [1, 2, 4, 8, 15];
 /// The slowest line that a body may take, bytes a second.
 const SLOWEST: u64 = 512 << 10;
 
+const STRANGE: &str = "the server's answer can't be understood, such as one without an ETag; check \
+                       --endpoint-url, or use another server";
+
 /// A connection to a bucket. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Bucket {
     store: Arc<dyn ObjectStore>,
     service: Service,
     name: String,
+}
+
+impl fmt::Debug for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The client would show the access key.
+        f.debug_struct("Bucket").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// An object, as a listing shows it.
@@ -130,11 +141,7 @@ impl Bucket {
             let key = Path::parse(key)?;
             in_time(within, store.put_opts(&key, PutPayload::from(bytes), mode.into())).await
         })?;
-        stored.e_tag.as_deref().map(unquoted).ok_or_else(|| {
-            let words = "the server gives no ETag, so nobody can tell who wrote an object; use \
-                         another server";
-            CloudError::Lasting(words.to_owned())
-        })
+        stored.e_tag.as_deref().map(unquoted).ok_or_else(|| CloudError::Lasting(STRANGE.to_owned()))
     }
 
     /// The whole object.
@@ -340,7 +347,7 @@ fn unanswered(error: &object_store::Error) -> CloudError {
         object_store::Error::NotImplemented { .. } => {
             "conditional requests are switched off; unset AWS_CONDITIONAL_PUT".to_owned()
         }
-        _ => "the service's answer can't be understood; check --endpoint-url".to_owned(),
+        _ => STRANGE.to_owned(),
     })
 }
 
@@ -364,4 +371,96 @@ fn unquoted(e_tag: &str) -> String {
 
 fn quoted(version: &str) -> String {
     format!("\"{version}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scripted_server::{SECRETS, ScriptedServer, url};
+    use super::*;
+
+    fn refusal(code: &str) -> String {
+        let [key, secret] = SECRETS;
+        format!("<Error><Code>{code}</Code><AWSAccessKeyId>{key}</AWSAccessKeyId>{secret}</Error>")
+    }
+
+    #[test]
+    fn a_refusal_says_whose_move_it_is_and_repeats_no_secret() {
+        let body = refusal("AccessDenied");
+        let server = ScriptedServer::start(&[("403 Forbidden", &body)]);
+        let bucket = server.bucket();
+        let failures = [
+            bucket.read("out/a").unwrap_err(),
+            bucket.list("out").unwrap_err(),
+            bucket.list_below("out").unwrap_err(),
+            bucket.create("out/a", Bytes::from("x")).unwrap_err(),
+            bucket.delete("out/a").unwrap_err(),
+        ];
+        for error in failures {
+            let shown = format!("{error} {error:?} {bucket:?}");
+            assert!(
+                shown.contains("may not do that in the bucket `box` (403, AccessDenied)"),
+                "{shown}"
+            );
+            assert!(SECRETS.iter().all(|secret| !shown.contains(secret)), "{shown}");
+        }
+        assert_eq!(server.asked().len(), 5, "what lasts is asked for once");
+    }
+
+    #[test]
+    fn what_passes_is_tried_three_times_and_then_said() {
+        let body = refusal("SlowDown");
+        let server = ScriptedServer::start(&[("503 Slow Down", &body)]);
+        let error = server.bucket().create("out/a", Bytes::from("x")).unwrap_err();
+        assert!(matches!(&error, CloudError::Passing(words) if words.contains("SlowDown")));
+        assert_eq!(server.asked().len(), 3);
+
+        let server = ScriptedServer::start(&[("503 Slow Down", ""), ("200 OK\r\nETag: \"v\"", "")]);
+        assert_eq!(server.bucket().create("out/a", Bytes::from("x")).unwrap(), "v");
+    }
+
+    #[test]
+    fn writes_and_ranges_carry_their_conditions() {
+        let stored = "200 OK\r\nETag: \"v2\"";
+        let server = ScriptedServer::start(&[(stored, ""), (stored, ""), ("412 No", "")]);
+        let bucket = server.bucket();
+        bucket.create("out/a", Bytes::from("x")).unwrap();
+        assert_eq!(bucket.replace("out/a", Bytes::from("x"), "v1").unwrap(), "v2");
+        assert_eq!(bucket.read_range("out/a", 3..7, "v1"), Err(CloudError::Changed));
+        let asked = server.asked();
+        assert!(asked[0].contains("put /box/out/a") && asked[0].contains("if-none-match: *"));
+        assert!(asked[1].contains("if-match: \"v1\""), "{}", asked[1]);
+        assert!(asked[2].contains("range: bytes=3-6") && asked[2].contains("if-match: \"v1\""));
+    }
+
+    #[test]
+    fn a_conflict_of_two_writers_passes() {
+        let body = refusal("ConditionalRequestConflict");
+        let server = ScriptedServer::start(&[("409 Conflict", &body)]);
+        let error = server.bucket().create("out/a", Bytes::from("x")).unwrap_err();
+        assert!(matches!(error, CloudError::Passing(_)), "{error:?}");
+    }
+
+    #[test]
+    fn an_object_without_an_etag_is_refused() {
+        let server = ScriptedServer::start(&[("200 OK", "")]);
+        let error = server.bucket().create("out/a", Bytes::from("x")).unwrap_err();
+        assert!(
+            matches!(&error, CloudError::Lasting(words) if words.contains("ETag")),
+            "{error:?}"
+        );
+    }
+
+    #[test]
+    fn each_service_is_connected_to_without_a_request() {
+        let mut spec = CloudSpec::default();
+        spec.environment.insert("AWS_ACCESS_KEY_ID".into(), "a".into());
+        spec.environment.insert("AWS_SECRET_ACCESS_KEY".into(), "b".into());
+        let unnamed = Bucket::connect(&url("az://box/out"), &spec).unwrap_err();
+        assert!(unnamed.to_string().contains("AZURE_STORAGE_ACCOUNT_NAME"), "{unnamed}");
+        for typed in
+            ["s3://box/out", "gs://box/out", "abfss://box@account.dfs.core.windows.net/out"]
+        {
+            Bucket::connect(&url(typed), &spec).unwrap();
+        }
+    }
 }

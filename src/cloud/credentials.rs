@@ -244,11 +244,16 @@ impl CredentialProvider for ProfileProvider {
 }
 
 /// Tells in words why there are no credentials, where object_store would show an address.
-#[derive(Debug)]
 pub(super) struct Explained<C> {
     inner: Arc<dyn CredentialProvider<Credential = C>>,
     words: &'static str,
     has_worked: AtomicBool,
+}
+
+impl<C> fmt::Debug for Explained<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Explained").finish_non_exhaustive()
+    }
 }
 
 impl<C> Explained<C> {
@@ -337,4 +342,140 @@ fn read_printed(json: &[u8]) -> Option<(AwsCredential, Option<UnixMillis>)> {
         token: printed.session_token,
     };
     Some((credential, expires))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::super::runtime::wait_for;
+    use super::super::wire::watched;
+    use super::*;
+
+    /// A folder with the files of the AWS tools.
+    struct Files(tempfile::TempDir);
+
+    impl Files {
+        fn lay(credentials: &str, config: &str) -> Files {
+            let files = Files(tempfile::tempdir().unwrap());
+            files.write("credentials", credentials);
+            files.write("config", config);
+            files
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            let mut options = std::fs::OpenOptions::new();
+            let file = options.create(true).write(true).truncate(true).open(self.path(name));
+            file.unwrap().write_all(text.as_bytes()).unwrap();
+        }
+
+        fn environment(&self, more: &[(&str, &str)]) -> BTreeMap<String, String> {
+            let mut environment = BTreeMap::new();
+            for (name, file) in
+                [("AWS_SHARED_CREDENTIALS_FILE", "credentials"), ("AWS_CONFIG_FILE", "config")]
+            {
+                environment.insert(name.to_owned(), self.path(file).display().to_string());
+            }
+            let more = more.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+            environment.extend(more);
+            environment
+        }
+    }
+
+    type Provider = Arc<dyn CredentialProvider<Credential = AwsCredential>>;
+
+    fn provider(environment: &BTreeMap<String, String>) -> Option<Provider> {
+        profile(environment).unwrap().and_then(|profile| profile.provider(environment))
+    }
+
+    /// The key's id, or what is said instead.
+    fn key_of(provider: &Provider) -> Result<String, String> {
+        let provider = Arc::clone(provider);
+        let (given, refusal) =
+            wait_for(watched(async move { provider.get_credential().await })).unwrap();
+        match (given, refusal) {
+            (Ok(credential), _) => Ok(credential.key_id.clone()),
+            (Err(_), Some(Refusal::Credentials(error))) => Err(error.to_string()),
+            (Err(error), refusal) => panic!("{error} {refusal:?}"),
+        }
+    }
+
+    fn keys(profile: &str, id: &str) -> String {
+        format!("[{profile}]\naws_access_key_id = {id}\naws_secret_access_key = s\n")
+    }
+
+    #[test]
+    fn keys_that_were_renewed_in_the_file_are_taken_up() {
+        let files = Files::lay(&keys("default", "first"), "");
+        let provider = provider(&files.environment(&[])).unwrap();
+        assert_eq!(key_of(&provider).as_deref(), Ok("first"));
+        files.write("credentials", &keys("default", "the-second"));
+        assert_eq!(key_of(&provider).as_deref(), Ok("the-second"));
+    }
+
+    #[test]
+    fn a_process_is_run_again_when_its_credentials_are_about_to_expire() {
+        let files = Files::lay("", "");
+        let count = files.path("count").display().to_string();
+        let printing = |expiration: &str| {
+            format!(
+                "[profile p]\ncredential_process = echo x >> '{count}'; echo \
+                 '{{\"Version\":1,\"AccessKeyId\":\"k\",\"SecretAccessKey\":\"s\",\
+                 \"Expiration\":\"{expiration}\"}}'\n"
+            )
+        };
+        let runs = || std::fs::read_to_string(&count).unwrap().lines().count();
+        files.write("config", &printing("2999-01-01T00:00:00Z"));
+        let provider = provider(&files.environment(&[("AWS_PROFILE", "p")])).unwrap();
+        for _ in 0..3 {
+            assert_eq!(key_of(&provider).as_deref(), Ok("k"));
+        }
+        assert_eq!(runs(), 1);
+        files.write("config", &printing("2001-01-01T00:00:00+00:00"));
+        for _ in 0..2 {
+            assert_eq!(key_of(&provider).as_deref(), Ok("k"));
+        }
+        assert_eq!(runs(), 3);
+    }
+
+    #[test]
+    fn credentials_that_cant_be_renewed_are_used_to_their_end() {
+        let soon = SystemClock::start().wall().0 + 60_000;
+        let soon = chrono::DateTime::from_timestamp_millis(soon as i64).unwrap().to_rfc3339();
+        let files = Files::lay("", "");
+        let once = files.path("once").display().to_string();
+        files.write(
+            "config",
+            &format!(
+                "[profile p]\ncredential_process = mkdir '{once}' && echo \
+                 '{{\"Version\":1,\"AccessKeyId\":\"k\",\"SecretAccessKey\":\"s\",\
+                 \"Expiration\":\"{soon}\"}}'\n"
+            ),
+        );
+        let environment = files.environment(&[("AWS_PROFILE", "p")]);
+        let first = provider(&environment).unwrap();
+        for _ in 0..2 {
+            assert_eq!(key_of(&first).as_deref(), Ok("k"));
+        }
+        let refused = key_of(&provider(&environment).unwrap()).unwrap_err();
+        assert!(refused.contains("credential_process of the AWS profile `p`"), "{refused}");
+    }
+
+    #[test]
+    fn variables_outrank_a_profile_and_a_profile_the_machine() {
+        let files = Files::lay(&keys("default", "a"), "[profile bare]\nregion = eu-west-1\n");
+        let is_used = |more: &[(&str, &str)]| provider(&files.environment(more)).is_some();
+        assert!(is_used(&[]));
+        assert!(is_used(&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://x")]));
+        assert!(!is_used(&[("AWS_ACCESS_KEY_ID", "x"), ("AWS_SECRET_ACCESS_KEY", "y")]));
+        assert!(is_used(&[("AWS_PROFILE", "bare")]), "it says that it has none");
+        let missing = profile(&files.environment(&[("AWS_PROFILE", "gone")]));
+        assert!(missing.err().unwrap().to_string().contains("the AWS profile `gone`"));
+        let bare = Files::lay("", "[default]\nregion = eu-west-1\n");
+        assert!(provider(&bare.environment(&[])).is_none(), "the machine's role is left");
+    }
 }

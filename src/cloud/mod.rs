@@ -8,8 +8,14 @@ mod bucket;
 mod connection;
 mod credentials;
 mod error;
+#[cfg(test)]
+#[path = "../../tests/support/moto.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with the tests of the whole program")]
+pub(crate) mod moto;
 mod profile;
 mod runtime;
+#[cfg(test)]
+pub(crate) mod scripted_server;
 mod wire;
 
 pub use bucket::{Bucket, Listing, Object};

@@ -192,6 +192,9 @@ impl ChunkReader for RemoteReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cloud::moto;
+    use crate::cloud::scripted_server::url;
+    use crate::domain::spec::CloudSpec;
 
     fn block(number: u64) -> Bytes {
         Bytes::from(vec![number as u8; BLOCK as usize])
@@ -220,5 +223,44 @@ mod tests {
         assert_eq!(blocks.get(8).unwrap().len(), BLOCK as usize);
         assert_eq!(blocks.get(9).unwrap()[..], [9; 3]);
         assert_eq!(blocks.kept.back().unwrap().0, 7);
+    }
+
+    #[test]
+    fn any_place_of_an_object_reads_as_it_stands_and_a_changed_object_does_not() {
+        let Some(bucket) = moto::bucket() else { return };
+        let mut state = 1_u32;
+        let mut random = move || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as usize
+        };
+        let bytes: Vec<u8> = (0..6 * BLOCK as usize + 123).map(|_| random() as u8).collect();
+        bucket.put("big", &bytes);
+        let environment = bucket.environment().map(|(name, value)| (name.to_owned(), value));
+        let spec = CloudSpec { environment: environment.into(), ..CloudSpec::default() };
+        let connected = Bucket::connect(&url(&bucket.url("big")), &spec).unwrap();
+        let object = connected.head("big").unwrap();
+        let file = Arc::new(RemoteFile::new(connected, object));
+
+        let mut reader = RemoteReader::open(Arc::clone(&file));
+        let mut whole = Vec::new();
+        reader.read_to_end(&mut whole).unwrap();
+        assert!(whole == bytes);
+        assert_eq!(bucket.count("GET"), 1 + 1 + 1, "blocks 0, 1 to 4, 5 to 6");
+        for _ in 0..50 {
+            let start = random() % bytes.len();
+            let length = random() % (bytes.len() - start).min(2 * BLOCK as usize) + 1;
+            let read = reader.get_bytes(start as u64, length.min(bytes.len() - start)).unwrap();
+            assert!(read[..] == bytes[start..start + read.len()], "{start} {length}");
+        }
+        assert_eq!(bucket.count("GET"), 3, "all of it is kept");
+        assert!(reader.get_bytes(bytes.len() as u64 - 1, 2).is_err());
+        assert_eq!(reader.seek(SeekFrom::End(-3)).unwrap(), bytes.len() as u64 - 3);
+        assert_eq!(file.failure(), None);
+
+        bucket.put("big", &bytes[1..]);
+        let error = RemoteReader::open(Arc::clone(&file)).read_to_end(&mut whole).unwrap_err();
+        let cause = error.get_ref().unwrap().downcast_ref::<CloudError>();
+        assert_eq!(cause, Some(&CloudError::Changed));
+        assert_eq!(file.failure(), Some(CloudError::Changed));
     }
 }

@@ -193,11 +193,6 @@ fn is_shortage_of_handles(error: &io::Error) -> bool {
 }
 
 #[cfg(test)]
-#[path = "../../../tests/support/moto.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with the tests of the whole program")]
-mod moto;
-
-#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -240,7 +235,7 @@ mod tests {
         keeps_the_contract(&MemoryStore::default());
         let folder = tempfile::tempdir().unwrap();
         keeps_the_contract(&LocalStore::new(folder.path().join("not/yet/there")));
-        if let Some(bucket) = moto::bucket() {
+        if let Some(bucket) = crate::cloud::moto::bucket() {
             keeps_the_contract(&object_storage::tests::store(&bucket, ""));
             keeps_the_contract(&object_storage::tests::store(&bucket, "deep/out"));
         }

@@ -150,9 +150,9 @@ fn sorted(doing: &'static str, name: String, error: CloudError) -> StoreError {
 pub(super) mod tests {
     use std::sync::Barrier;
 
-    use super::super::moto::{self, TestBucket};
     use super::*;
-    use crate::domain::Location;
+    use crate::cloud::moto::{self, TestBucket};
+    use crate::cloud::scripted_server::{ScriptedServer, url};
 
     pub(in super::super) fn store(bucket: &TestBucket, folder: &str) -> ObjectStorage {
         ObjectStorage::connect(&url(&bucket.url(folder)), &spec(bucket)).unwrap()
@@ -162,13 +162,6 @@ pub(super) mod tests {
         let environment = bucket.environment();
         let environment = environment.map(|(name, value)| (name.to_owned(), value));
         CloudSpec { environment: environment.into(), ..CloudSpec::default() }
-    }
-
-    fn url(typed: &str) -> ObjectUrl {
-        match Location::parse(typed.as_ref()).unwrap() {
-            Location::Object(url) => url,
-            Location::Path(path) => panic!("{} is a path", path.display()),
-        }
     }
 
     #[test]
@@ -210,6 +203,22 @@ pub(super) mod tests {
         store.create("b", b"x").unwrap();
         assert_eq!(bucket.count("PUT") - before, 4);
         assert_eq!(&store.read("a").unwrap()[..], b"x");
+    }
+
+    #[test]
+    fn a_server_that_ignores_conditions_is_refused_before_anything_is_paid_for() {
+        let stored = ("200 OK\r\nETag: \"v\"", "");
+        let taken = ("412 Precondition Failed", "");
+        for (replies, ignored) in [
+            (&[stored][..], "ignores If-None-Match"),
+            (&[stored, taken, stored], "ignores If-Match"),
+        ] {
+            let server = ScriptedServer::start(replies);
+            let store = ObjectStorage::connect(&url("s3://box/out"), &server.spec()).unwrap();
+            let error = store.create("_batchclass/job.json", b"x").unwrap_err();
+            assert!(matches!(error, StoreError::Lasting { .. }), "{error:?}");
+            assert!(format!("{error:?}").contains(ignored), "{error:?}");
+        }
     }
 
     #[test]
