@@ -122,6 +122,17 @@ pub enum OnDuplicateId {
     First,
 }
 
+/// How an output's parts are filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Layout {
+    /// A part is one file with all rows of its range; filling its null labels replaces it.
+    Replace,
+    /// A part is one file or more, each with answered rows that stand in no earlier one; nothing
+    /// is ever replaced.
+    Append,
+}
+
 /// Which service answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -43,11 +43,11 @@ impl LocalStore {
         file.starts_with('.') && file.ends_with(UNFINISHED)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         if name.is_empty() { self.root.clone() } else { self.root.join(name) }
     }
 
-    fn failed(&self, doing: &'static str, name: &str, source: io::Error) -> StoreError {
+    pub(super) fn failed(&self, doing: &'static str, name: &str, source: io::Error) -> StoreError {
         StoreError::from_io(doing, self.path(name).display().to_string(), source)
     }
 
@@ -61,7 +61,7 @@ impl LocalStore {
         let path = self.path(name);
         let folder = path.parent().unwrap_or(&self.root);
         let steps = || {
-            self.check_device()?;
+            self.check_device(make_folders)?;
             make_folders(folder)?;
             let unfinished = self.unfinished_path(&path);
             let stored = write_synced(&unfinished, bytes, mode_of(name)).and_then(|()| {
@@ -86,11 +86,14 @@ impl LocalStore {
         path.with_file_name(format!(".{file}.{}-{number}{UNFINISHED}", std::process::id()))
     }
 
-    /// Makes the top folder before the first write; before each later one it has to stand where
+    /// Lets `make` make the top folder before the first write; before each later one it has to stand where
     /// it stood.
-    fn check_device(&self) -> io::Result<()> {
+    pub(super) fn check_device(
+        &self,
+        make: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> io::Result<()> {
         let Some(device) = self.device.get() else {
-            make_folders(&self.root)?;
+            make(&self.root)?;
             let device = fs::metadata(&self.root)?.dev();
             self.device.get_or_init(|| device);
             return Ok(());
@@ -187,7 +190,7 @@ impl Store for LocalStore {
 }
 
 /// A file that was written anew has another inode, size or time.
-fn version(found: &Metadata) -> Version {
+pub(super) fn version(found: &Metadata) -> Version {
     let (inode, bytes) = (found.ino(), found.len());
     Version(format!("{inode}-{bytes}-{}.{:09}", found.mtime(), found.mtime_nsec()).into())
 }
@@ -198,7 +201,7 @@ fn modified(found: &Metadata) -> UnixMillis {
 }
 
 /// Only the owner may read what is in `_batchclass/`: the job's secret, raw replies.
-fn mode_of(name: &str) -> u32 {
+pub(super) fn mode_of(name: &str) -> u32 {
     if name.contains('/') { 0o600 } else { 0o644 }
 }
 
@@ -237,7 +240,7 @@ fn write_synced(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 /// Closes `file` and tells what came of it, which dropping it would not: on some file systems it
 /// is the only error there is.
 #[expect(unsafe_code, reason = "the standard library ignores the result of close(2)")]
-fn close(file: File) -> io::Result<()> {
+pub(super) fn close(file: File) -> io::Result<()> {
     // SAFETY: the descriptor is open and owned by nobody after `into_raw_fd`; it is used once.
     let closed = unsafe { libc::close(file.into_raw_fd()) };
     if closed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

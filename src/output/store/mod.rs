@@ -4,9 +4,12 @@
 //! error that is not "not found" or "already there" the outcome is unknown: read back and decide
 //! by the bytes. Nothing here retries or waits.
 
+mod create_once;
 mod faulty;
+mod kind;
 mod local;
 mod memory;
+mod mount;
 mod object_storage;
 
 use std::io;
@@ -15,10 +18,13 @@ use bytes::Bytes;
 
 use crate::domain::UnixMillis;
 
+pub use create_once::CreateOnceStore;
 pub use faulty::{Fault, FaultyStore, Then};
+pub use kind::Kind;
 pub use local::LocalStore;
 pub(in crate::output) use local::make_folders;
 pub use memory::MemoryStore;
+pub use mount::MountStore;
 pub use object_storage::ObjectStorage;
 
 /// Whole objects by name. A name is a relative path with `/` between its parts.
@@ -202,10 +208,25 @@ mod tests {
         assert_eq!(store.list("none").unwrap(), []);
         assert!(matches!(store.read("a"), Err(StoreError::NotFound { .. })));
         store.create("b", b"1").unwrap();
+        store.create("a", b"345").unwrap();
         store.create("deep/er/c", b"").unwrap();
         let again = store.create("b", b"2");
         assert!(matches!(again, Err(StoreError::AlreadyExists { .. })), "{again:?}");
         assert_eq!(&store.read("b").unwrap()[..], b"1");
+        assert_eq!(&store.read_end("a", 2).unwrap()[..], b"45");
+        assert_eq!(&store.read_end("a", 20).unwrap()[..], b"345");
+        let names = |folder: &str| {
+            let listed = store.list(folder).unwrap();
+            listed.into_iter().map(|stored| (stored.name, stored.bytes)).collect::<Vec<_>>()
+        };
+        assert_eq!(names(""), [("a".into(), 3), ("b".into(), 1), ("deep/".into(), 0)]);
+        assert_eq!(names("deep"), [("deep/er/".into(), 0)]);
+        assert_eq!(names("deep/er"), [("deep/er/c".into(), 0)]);
+        store.delete("none").unwrap();
+    }
+
+    /// What a store promises that can replace.
+    fn replaces_what_was_seen(store: &dyn Store) {
         let first = version_of(store, "b").unwrap();
         let second = store.replace("b", b"345", &first).unwrap();
         assert_eq!(second, version_of(store, "b").unwrap());
@@ -213,32 +234,61 @@ mod tests {
         assert!(matches!(stale, Err(StoreError::Changed { .. })), "{stale:?}");
         let absent = store.replace("none", b"6", &first);
         assert!(matches!(absent, Err(StoreError::Changed { .. })), "{absent:?}");
-        put(store, "a", b"w").unwrap();
-        put(store, "a", b"x").unwrap();
+        put(store, "new", b"w").unwrap();
+        put(store, "new", b"x").unwrap();
         assert_eq!(&store.read("b").unwrap()[..], b"345");
-        assert_eq!(&store.read_end("b", 2).unwrap()[..], b"45");
-        assert_eq!(&store.read_end("b", 20).unwrap()[..], b"345");
-        let names = |folder: &str| {
-            let listed = store.list(folder).unwrap();
-            listed.into_iter().map(|stored| (stored.name, stored.bytes)).collect::<Vec<_>>()
-        };
-        assert_eq!(names(""), [("a".into(), 1), ("b".into(), 3), ("deep/".into(), 0)]);
-        assert_eq!(names("deep"), [("deep/er/".into(), 0)]);
-        assert_eq!(names("deep/er"), [("deep/er/c".into(), 0)]);
+        assert_eq!(&store.read("new").unwrap()[..], b"x");
+    }
+
+    fn removes(store: &dyn Store) {
         store.delete("b").unwrap();
         store.delete("b").unwrap();
         assert!(matches!(store.read("b"), Err(StoreError::NotFound { .. })));
     }
 
+    /// What a store promises that can replace nothing.
+    fn refuses_to_replace(store: &dyn Store) {
+        let seen = version_of(store, "b").unwrap();
+        let refused = store.replace("b", b"6", &seen);
+        assert!(matches!(refused, Err(StoreError::Refused { .. })), "{refused:?}");
+        assert!(put(store, "b", b"6").is_err());
+        assert_eq!(&store.read("b").unwrap()[..], b"1");
+    }
+
     #[test]
     fn every_store_keeps_the_same_contract() {
-        keeps_the_contract(&MemoryStore::default());
         let folder = tempfile::tempdir().unwrap();
-        keeps_the_contract(&LocalStore::new(folder.path().join("not/yet/there")));
+        let local = LocalStore::new(folder.path().join("not/yet/there"));
+        let mut stores: Vec<Box<dyn Store>> =
+            vec![Box::new(MemoryStore::default()), Box::new(local)];
         if let Some(bucket) = crate::cloud::moto::bucket() {
-            keeps_the_contract(&object_storage::tests::store(&bucket, ""));
-            keeps_the_contract(&object_storage::tests::store(&bucket, "deep/out"));
+            for folder in ["", "deep/out"] {
+                stores.push(Box::new(object_storage::tests::store(&bucket, folder)));
+            }
         }
+        for store in &stores {
+            keeps_the_contract(store.as_ref());
+            replaces_what_was_seen(store.as_ref());
+            removes(store.as_ref());
+        }
+    }
+
+    #[test]
+    fn every_create_once_store_keeps_the_contract_but_replaces_nothing() {
+        let memory = || std::sync::Arc::new(MemoryStore::default());
+        let folder = tempfile::tempdir().unwrap();
+        let mount = MountStore::new(folder.path().join("not/yet/there"));
+        let removing = CreateOnceStore::that_removes(memory());
+        for store in [&mount as &dyn Store, &removing] {
+            keeps_the_contract(store);
+            refuses_to_replace(store);
+            removes(store);
+        }
+        let strict = CreateOnceStore::new(memory());
+        keeps_the_contract(&strict);
+        refuses_to_replace(&strict);
+        let kept = strict.delete("b");
+        assert!(matches!(kept, Err(StoreError::Refused { .. })), "{kept:?}");
     }
 
     #[test]
