@@ -4,6 +4,7 @@
 //! between is the coordinator's loop.
 
 mod call;
+mod close_parts;
 mod coordinator;
 mod error;
 #[cfg(test)]
@@ -32,7 +33,6 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 use self::coordinator::Coordinator;
-use self::error::Stopped;
 pub use self::error::{FailureKind, RunError};
 pub use self::preview::{PREVIEW_ROWS, Preview, PreviewRow, preview};
 pub use self::report::RunReport;
@@ -87,12 +87,17 @@ pub async fn run_in(
     let started = clock.now();
     let input = Arc::new(OrderedInput::open(&job.input)?);
     let schema = part_schema(job, &input)?;
-    let identity = setup::identity(job, &input, context.clock.wall())?;
+    let mut identity = setup::identity(job, &input, context.clock.wall())?;
     let found = retry::persist(&*clock, || folder.look()).await?;
+    identity.layout = folder.layout(job.output.layout, found.as_ref());
+    let folder = folder.laid_out(identity.layout);
     if let Some(found) = &found {
         refuse_another_job(&folder, found, &identity)?;
         if is_finished(job, &identity, found) {
+            let work = Work::find(job, &found.plan, &found.records, None);
+            tell_given_up(&work, &*context.events);
             let mut report = RunReport::of_parts(&found.plan, found.records.values());
+            report.files = found.file_names();
             report.is_success = found.success.is_some();
             report.dropped_duplicates = input.dropped_duplicates();
             report.took = clock.now().since(started);
@@ -119,15 +124,13 @@ pub async fn run_in(
     }
     let work = Work::find(job, output.plan(), output.records(), growth.changes);
     announce(job, &run, &output, &work, staged.limits(), &*context.events);
-    let known = output.known_input().clone();
-    let is_short = output.plan().rows() < known.whole_rows();
+    let is_short = output.plan().rows() < output.known_input().whole_rows();
     if !work.is_empty() || (is_short && output.is_finished()) {
         retry::persist(&*clock, || output.start_work()).await?;
     }
 
     let events = Arc::clone(&context.events);
     let (mut tally, mut stopped) = (Tally::default(), None);
-    let was_finished = output.is_finished();
     let mut left = Left::untouched(output);
     if let Some(output) = left.output.take_if(|_| !work.is_empty()) {
         let parts = staged.assemble(job, &input, output, work, &run, context)?;
@@ -135,17 +138,19 @@ pub async fn run_in(
         (tally, stopped, writer) = Coordinator::new(job, parts).run().await?;
         left = writer.finish().await;
     }
-    let mut report = RunReport::of_parts(&left.plan, left.records.values());
-    report.is_success = was_finished;
-    let is_due = !was_finished && deserves_success(job, &known, &report);
-    if stopped.is_none() && is_due {
+    let mut is_success = false;
+    if stopped.is_none() {
         let broke_off = || RunError::Internal("the writer broke off".into());
         let output = left.output.as_mut().ok_or_else(broke_off)?;
-        match retry::persist(&*clock, || output.finish(clock.wall())).await {
-            Ok(_) => report.is_success = true,
-            Err(error) => stopped = Some(Stopped::Storage(error)),
+        match close_parts::finish(job, &input, output, &*clock).await {
+            Ok(is_written) => is_success = is_written,
+            Err(error) => stopped = Some(error),
         }
     }
+    let records = left.output.as_ref().map_or(&left.records, OpenOutput::records);
+    let mut report = RunReport::of_parts(&left.plan, records.values());
+    report.is_success = is_success;
+    report.files = left.output.as_ref().map(OpenOutput::file_names).unwrap_or_default();
     report.add_run(tally, stopped, clock.now().since(started));
     report.dropped_duplicates = input.dropped_duplicates();
     events.emit(report.event());
@@ -190,6 +195,18 @@ fn deserves_success(job: &JobSpec, input: &KnownInput, report: &RunReport) -> bo
     report.rows == input.whole_rows() && report.unlabelled_rows() <= job.output.max_unlabelled
 }
 
+/// Tells of rows that can't be asked again, although the user wants it.
+fn tell_given_up(work: &Work, events: &dyn EventSink) {
+    let rows = work.given_up();
+    if rows > 0 {
+        let message = format!(
+            "{rows} rows that an earlier run gave up on are not asked again: nothing that stands in \
+             this output can be replaced (layout `append`); to ask them, begin a new output"
+        );
+        events.emit(Event::Warning { message });
+    }
+}
+
 /// Tells what stands already and what is going to be asked.
 fn announce(
     job: &JobSpec,
@@ -202,6 +219,7 @@ fn announce(
     for message in &output.recovery().warnings {
         events.emit(Event::Warning { message: message.clone() });
     }
+    tell_given_up(work, events);
     let report = RunReport::of_parts(output.plan(), output.records().values());
     events.emit(Event::RunStarted {
         run: run.to_owned(),

@@ -79,12 +79,11 @@ fn accuracy(job: &JobSpec, report: &RunReport) -> Option<Accuracy> {
     let label = &job.output.label_column;
     let agreement = match job.output.location.as_path() {
         Some(folder) => {
-            let parts = report.part_numbers.iter();
-            let files: Vec<_> = parts.map(|part| folder.join(part.file_name())).collect();
+            let files: Vec<_> = report.files.iter().map(|name| folder.join(name)).collect();
             let summary = crate::summary::of_parts(&files, label, Some(gold));
             summary.map(|summary| summary.agreement).map_err(|error| super::console::chain(&error))
         }
-        None => super::part_agreement::of_objects(&job.output, gold, &report.part_numbers)
+        None => super::part_agreement::of_objects(&job.output, gold, &report.files)
             .map(Some)
             .map_err(|error| super::console::chain(error.as_ref())),
     };

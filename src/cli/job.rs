@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::label_setting::LabelSetting;
 use super::settings::{ModelSettings, Settings, TaskSettings};
 use super::storage::{EndpointError, cloud};
-use super::values::Count;
+use super::values::{Count, LayoutChoice};
 use crate::domain::spec::{
     API_KEY_ENV, AnswerForm, BASE_URL, BatchSpec, CONNECT_TIMEOUT_S, DEDUPE_TEXTS, GIVE_UP_AFTER_S,
     IdSource, InputSpec, LABEL_COLUMN, Limits, MAX_ATTEMPTS, MAX_OUTPUT_TOKENS, ModelSpec,
@@ -195,6 +195,7 @@ pub fn job(
         output: OutputSpec {
             location: Location::parse(output.as_os_str())?,
             cloud,
+            layout: writing.layout.and_then(LayoutChoice::wish),
             rows_per_part: at_least_one(writing.rows_per_part.map_or(ROWS_PER_PART, small)),
             label_column: column("label_column", writing.label_column)?
                 .unwrap_or_else(|| LABEL_COLUMN.to_owned()),

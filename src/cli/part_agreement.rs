@@ -7,28 +7,26 @@ use arrow::array::{Array, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 
-use crate::domain::PartNumber;
 use crate::domain::spec::OutputSpec;
 use crate::output::{OutputFolder, PartScan};
 use crate::summary::Agreement;
 
-/// How the labels of `parts` of `output` agree with the known answers in the column `gold`.
+/// How the labels of the part files `names` of `output` agree with the known answers in the column `gold`.
 ///
 /// # Errors
 /// If storage fails, or a part is damaged or has no such column.
 pub(super) fn of_objects(
     output: &OutputSpec,
     gold: &str,
-    parts: &[PartNumber],
+    names: &[String],
 ) -> Result<Agreement, Box<dyn Error + Send + Sync>> {
     let folder = OutputFolder::at(&output.location, &output.cloud)?;
     let evidence = folder.evidence()?.ok_or("the output is gone")?;
     let mut agreement = Agreement::default();
-    for part in parts {
-        let name = part.file_name();
-        let bytes = folder.store().read(&name)?;
+    for name in names {
+        let bytes = folder.store().read(name)?;
         let columns = [output.label_column.as_str(), gold];
-        for batch in PartScan::open(&name, bytes, evidence.fingerprint, &columns)? {
+        for batch in PartScan::open(name, bytes, evidence.fingerprint, &columns)? {
             let batch = batch?;
             let [labels, answers] = [texts(&batch, columns[0])?, texts(&batch, columns[1])?];
             for (label, answer) in labels.iter().zip(answers.iter()) {

@@ -49,6 +49,7 @@ const SETTINGS: &[(&str, &str, &str, &str, &str)] = &[
     ("input", "on_duplicate_id", "on-duplicate-id", "first", "'first'"),
     ("input", "sort_memory", "sort-memory", "64MiB", "67_108_864"),
     ("output", "rows_per_part", "rows-per-part", "1000", "1_000"),
+    ("output", "layout", "layout", "append", "'append'"),
     ("output", "label_column", "label-column", "class", "'class'"),
     ("output", "max_unlabelled", "max-unlabelled", "12", "12"),
     ("output", "retry", "retry", "refused,unsure", "['refused', 'unsure']"),

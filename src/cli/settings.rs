@@ -12,7 +12,7 @@ use toml::de::DeValue;
 
 use super::label_setting::LabelSetting;
 use super::section::{Refusal, Section, section};
-use super::values::{Bytes, Count, ProgressMode, Reasons, Span};
+use super::values::{Bytes, Count, LayoutChoice, ProgressMode, Reasons, Span};
 use crate::domain::spec::{AnswerForm, KeySource, OnDuplicateId, ProviderKind, Vocabulary};
 
 /// A whole number.
@@ -242,6 +242,15 @@ section! {
         /// they are. Smaller parts appear sooner.
         #[arg(env = "BATCHCLASS_ROWS_PER_PART", value_name = "ROWS")]
         rows_per_part: Positive32,
+
+        /// Whether missing labels are filled in place or beside [default: auto]
+        ///
+        /// `replace` rewrites a part whose missing labels come later; `append` never changes what
+        /// stands and writes further files, `part-000001-r01.parquet`, for storage that replaces,
+        /// renames and deletes nothing (a bucket mounted with Mountpoint, s3fs, rclone or
+        /// gcsfuse). `auto` goes by the file system. An output stays as it was begun.
+        #[arg(env = "BATCHCLASS_LAYOUT", value_name = "auto|replace|append")]
+        layout: LayoutChoice,
 
         /// The name of the label's column [default: label]
         ///

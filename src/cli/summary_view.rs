@@ -54,6 +54,13 @@ pub fn summary(summary: &Summary) -> String {
     if run.unlabelled_rows() > 0 {
         fact("unlabelled", unlabelled(run));
     }
+    if run.absent > 0 {
+        let rows = grouped(run.absent);
+        fact(
+            "absent",
+            format!("{rows} rows without a label stand in no part until it is finished"),
+        );
+    }
     if run.rows_left() > 0 {
         fact("not done", grouped(run.rows_left()));
     }
@@ -203,7 +210,8 @@ mod tests {
                 rows: 2_000_000,
                 labelled: 2_000_000,
                 unlabelled: BTreeMap::new(),
-                part_numbers: Vec::new(),
+                absent: 0,
+                files: Vec::new(),
                 calls: 40_000,
                 failures: BTreeMap::new(),
                 prompt_tokens: 66_000_000,

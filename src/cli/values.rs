@@ -7,7 +7,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use crate::domain::Reason;
-use crate::domain::spec::{AnswerForm, KeySource, OnDuplicateId, ProviderKind, Vocabulary};
+use crate::domain::spec::{AnswerForm, KeySource, Layout, OnDuplicateId, ProviderKind, Vocabulary};
 
 /// A value that a setting takes.
 pub trait Setting: Sized + Clone + Send + Sync + 'static {
@@ -195,6 +195,29 @@ pub enum ProgressMode {
     None,
 }
 
+/// How an output's parts are to be filled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LayoutChoice {
+    /// As the storage allows, or as the output was begun.
+    #[default]
+    Auto,
+    /// Null labels are filled by replacing the part.
+    Replace,
+    /// Nothing is ever replaced; rows that are answered later form further files.
+    Append,
+}
+
+impl LayoutChoice {
+    /// The wish, if it is one.
+    pub fn wish(self) -> Option<Layout> {
+        match self {
+            LayoutChoice::Auto => None,
+            LayoutChoice::Replace => Some(Layout::Replace),
+            LayoutChoice::Append => Some(Layout::Append),
+        }
+    }
+}
+
 /// One of a few words.
 macro_rules! choice {
     ($type:ty { $($variant:ident => $word:literal,)+ }) => {
@@ -221,6 +244,7 @@ choice!(ProviderKind { Openai => "openai", Lexical => "lexical", });
 choice!(Vocabulary { O200k => "o200k", Cl100k => "cl100k", });
 choice!(AnswerForm { Array => "array", Object => "object", Lines => "lines", });
 choice!(KeySource { Random => "random", Id => "id", });
+choice!(LayoutChoice { Auto => "auto", Replace => "replace", Append => "append", });
 choice!(OnDuplicateId { Error => "error", First => "first", });
 choice!(ProgressMode {
     Auto => "auto",

@@ -250,6 +250,8 @@ pub struct OutputSpec {
     pub location: Location,
     /// How object storage is reached; unused for a path.
     pub cloud: CloudSpec,
+    /// How parts are filled; `None` leaves it to what the storage can do.
+    pub layout: Option<Layout>,
     /// Rows in each part.
     pub rows_per_part: NonZeroU32,
     /// The name of the column with the label; the reason's column adds `_reason`.

@@ -55,6 +55,7 @@ impl Job {
             &json(&self.input.on_duplicate_id),
             &json(&now.input.on_duplicate_id),
         );
+        compare("output.layout", &json(&self.layout), &json(&now.layout));
         compare("output.label_column", &self.label_column, &now.label_column);
         found.extend(label_differences(&self.prompt.labels, &now.prompt.labels));
         found

@@ -67,6 +67,26 @@ pub enum OutputError {
         /// The cause.
         source: PartError,
     },
+    /// Files were cut by a crash and can't be removed through this storage.
+    #[error(
+        "{} {} cut by a crash and can't be removed through this storage; remove {} with the \
+         storage's own tool, such as `aws s3 rm`, then run again",
+        .files.join(", "),
+        if .files.len() == 1 { "was" } else { "were" },
+        if .files.len() == 1 { "it" } else { "them" }
+    )]
+    Stuck {
+        /// The files.
+        files: Vec<String>,
+    },
+    /// Rows that were not given up on yet: a mistake of the caller.
+    #[error("{rows} rows of the output {path} stand in no part yet, so it is not finished")]
+    Unfinished {
+        /// The output.
+        path: String,
+        /// How many.
+        rows: u64,
+    },
     /// Storage failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -82,9 +102,13 @@ impl OutputError {
             | OutputError::Damaged { .. }
             | OutputError::JobChanged { .. } => true,
             OutputError::Part { source, .. } => {
-                matches!(source, PartError::Foreign { .. } | PartError::Newer { .. })
+                use PartError::{Foreign, Newer, Overlap};
+                matches!(source, Foreign { .. } | Newer { .. } | Overlap { .. })
             }
-            OutputError::Claim(_) | OutputError::Store(_) => false,
+            OutputError::Claim(_)
+            | OutputError::Stuck { .. }
+            | OutputError::Unfinished { .. }
+            | OutputError::Store(_) => false,
         }
     }
 

@@ -1,22 +1,22 @@
 //! What stands in an output folder. Reads only: a finished output that is looked at is not touched.
-//!
-//! The manifest is believed where the part has the recorded size. Where rows lack a label, where
-//! the size differs or there is no record, the part's own footer decides.
 
 use std::collections::BTreeMap;
 use std::io;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
+use super::edition;
 use super::error::OutputError;
-use super::job::{FORMAT_VERSION, Fingerprint, Job};
+use super::job::{FORMAT_VERSION, Fingerprint, Job, Layout};
 use super::manifest::{Manifest, PartRecord, Spent};
 use super::names::{self, CONTROL, Generation, SUCCESS};
-use super::part_identity::{PartError, PartIdentity};
+use super::part_identity::PartIdentity;
 use super::revision::{KnownInput, LaterStretch};
+use super::standing::PartFiles;
 use super::store::{LocalStore, Store, StoreError, Stored};
 use super::success::Success;
-use crate::domain::{Location, PartNumber, Plan};
+use crate::domain::{Location, PartNumber, Plan, UnixMillis};
 
 /// An output, as it stands.
 #[derive(Clone, Debug)]
@@ -39,8 +39,10 @@ pub struct Found {
     pub success: Option<Success>,
     /// Parquet files that are no parts but would be read with them.
     pub foreign: Vec<String>,
-    /// The highest generation that each part is known to have had.
-    pub(super) generations: BTreeMap<PartNumber, Generation>,
+    /// Torn files among the parts that can't be removed through this storage, by name.
+    pub stuck: Vec<String>,
+    /// The files of each part that has, or had, some.
+    pub(super) files: BTreeMap<PartNumber, PartFiles>,
     /// How many stretches were planned later.
     pub(super) later_stretches: u32,
     pub(super) leftovers: Vec<String>,
@@ -52,7 +54,7 @@ pub enum Problem {
     /// A valid part whose record is missing or older.
     Unrecorded {
         /// What its footer says.
-        identity: PartIdentity,
+        identity: Box<PartIdentity>,
         /// The generation to record it under.
         generation: Generation,
     },
@@ -60,10 +62,14 @@ pub enum Problem {
     Torn {
         /// Which part.
         part: PartNumber,
+        /// Which of its files.
+        generation: Generation,
+        /// The file.
+        name: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// A recorded part that is gone.
+    /// A recorded part that is gone, or one of its files.
     Missing {
         /// Which part.
         part: PartNumber,
@@ -76,7 +82,7 @@ pub enum Problem {
 }
 
 impl Found {
-    /// Rows that stand in finished parts.
+    /// Rows of finished parts. Where nothing is replaced, those without a label may not stand yet.
     pub fn rows_done(&self) -> u64 {
         self.records.values().map(|record| record.range.rows).sum()
     }
@@ -86,7 +92,31 @@ impl Found {
         self.records.values().map(PartRecord::unlabelled_rows).sum()
     }
 
-    /// Whether every planned row stands in a part and there is nothing to put right.
+    /// Rows of finished parts that stand in no file yet: where nothing is replaced, a row without a
+    /// label is written once it is given up on.
+    pub fn absent_rows(&self) -> u64 {
+        self.records.values().map(PartRecord::absent_rows).sum()
+    }
+
+    /// The totals of the parts that stand.
+    pub fn totals(&self, finished: UnixMillis) -> Success {
+        let whole = self.files.values().flat_map(|files| files.whole.values());
+        let (count, bytes) = whole.fold((0, 0), |(count, sum), bytes| (count + 1, sum + bytes));
+        let newest = self.records.values();
+        Success::of(self.fingerprint, newest, count, bytes, self.spent, finished)
+    }
+
+    /// The files that stand, by name, in the order of the plan.
+    pub fn file_names(&self) -> Vec<String> {
+        let files = self.files.iter();
+        let names = files.flat_map(|(part, files)| {
+            let generations = files.whole.keys();
+            generations.map(|generation| names::part_file(self.job.layout, *part, *generation))
+        });
+        names.collect()
+    }
+
+    /// Whether every planned row is in a finished part and there is nothing to put right.
     pub fn is_complete(&self) -> bool {
         self.problems.is_empty() && self.rows_done() == self.plan.rows()
     }
@@ -147,9 +177,15 @@ impl Evidence {
         }))
     }
 
-    /// The parts in the top folder, by their names.
-    pub fn parts(&self) -> impl Iterator<Item = PartNumber> {
-        self.top.iter().filter_map(|stored| names::parse_part(&stored.name))
+    /// The files of parts in the top folder, by their names.
+    pub fn files(&self) -> impl Iterator<Item = (PartNumber, Generation)> {
+        let layout = self.job.layout;
+        self.top.iter().filter_map(move |stored| names::parse_part_file(layout, &stored.name))
+    }
+
+    /// The name of a part's file.
+    pub fn file_name(&self, part: PartNumber, generation: Generation) -> String {
+        names::part_file(self.job.layout, part, generation)
     }
 
     /// Whether there is a `_SUCCESS`, readable or not.
@@ -161,7 +197,8 @@ impl Evidence {
     pub fn foreign(&self) -> Vec<String> {
         let names = self.top.iter().map(|stored| &stored.name);
         names
-            .filter(|name| names::parse_part(name).is_none() && is_read_as_data(name))
+            .filter(|name| is_read_as_data(name))
+            .filter(|name| names::parse_part_file(self.job.layout, name).is_none())
             .cloned()
             .collect()
     }
@@ -188,7 +225,8 @@ pub(super) fn look(location: &Location, store: &dyn Store) -> Result<Option<Foun
         problems: Vec::new(),
         success,
         foreign,
-        generations: BTreeMap::new(),
+        stuck: Vec::new(),
+        files: BTreeMap::new(),
         later_stretches,
         leftovers: Vec::new(),
     };
@@ -197,69 +235,24 @@ pub(super) fn look(location: &Location, store: &dyn Store) -> Result<Option<Foun
     let all = top.iter().chain(&control).chain(&records).chain(&journal);
     let leftovers = all.filter(|stored| LocalStore::is_leftover(&stored.name));
     found.leftovers = leftovers.map(|stored| stored.name.clone()).collect();
+    // Where nothing is replaced a damaged record is as good as none: its part is recorded anew.
+    if found.job.layout == Layout::Replace {
+        let damaged = manifest.damaged.iter().cloned();
+        found.problems.extend(damaged.map(|name| Problem::DamagedRecord { name }));
+    }
     let part_error = |source| OutputError::Part { path: location.to_string(), source };
     found.compare(store, manifest, &top).map_err(part_error)?;
+    if found.job.layout == Layout::Append && found.success.is_none() {
+        // Cut in its making it can't be written again; all that it says is totals.
+        let standing = top.iter().find(|stored| stored.name == SUCCESS);
+        found.success = standing.map(|stored| found.totals(stored.modified));
+    }
     Ok(Some(found))
 }
 
-impl Found {
-    /// Holds the parts that stand against their records.
-    fn compare(
-        &mut self,
-        store: &dyn Store,
-        manifest: Manifest,
-        top: &[Stored],
-    ) -> Result<(), PartError> {
-        let damaged = manifest.damaged.into_iter();
-        self.problems.extend(damaged.map(|name| Problem::DamagedRecord { name }));
-        let mut records = manifest.newest;
-        for (part, record) in &records {
-            self.generations.insert(*part, record.generation);
-        }
-        for stored in top {
-            let Some(part) = names::parse_part(&stored.name) else { continue };
-            let record = records.remove(&part);
-            match self.judge(store, part, stored, record.as_ref())? {
-                None => self.records.extend(record.map(|record| (part, record))),
-                Some(problem) => self.problems.push(problem),
-            }
-        }
-        self.problems.extend(records.into_keys().map(|part| Problem::Missing { part }));
-        Ok(())
-    }
-
-    /// What is wrong with a part; `None` if it is as `record` says.
-    fn judge(
-        &self,
-        store: &dyn Store,
-        part: PartNumber,
-        stored: &Stored,
-        record: Option<&PartRecord>,
-    ) -> Result<Option<Problem>, PartError> {
-        let planned = self.plan.range_of(part);
-        let recorded =
-            record.filter(|record| record.bytes == stored.bytes && Some(record.range) == planned);
-        // A refill can leave the size as it was; where all rows have labels there is none to come.
-        if recorded.is_some_and(|record| record.unlabelled.is_empty()) {
-            return Ok(None);
-        }
-        let identity = match PartIdentity::read(store, &stored.name, self.fingerprint) {
-            Ok(identity) => identity,
-            Err(PartError::Torn { reason, .. }) => {
-                return Ok(Some(Problem::Torn { part, reason }));
-            }
-            Err(error) => return Err(error),
-        };
-        if identity.part != part || Some(identity.range) != planned {
-            return Err(PartError::Foreign { path: stored.name.clone() });
-        }
-        if recorded.is_some_and(|record| record.generation >= identity.generation) {
-            return Ok(None);
-        }
-        let after = record.map_or(1, |record| record.generation + 1);
-        let generation = identity.generation.max(after);
-        Ok(Some(Problem::Unrecorded { identity, generation }))
-    }
+/// Whether a file of JSON came through whole; no beginning of an object is an object.
+pub(super) fn is_json(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<IgnoredAny>(bytes).is_ok()
 }
 
 #[derive(Deserialize)]
@@ -272,7 +265,7 @@ fn read_job(
     store: &dyn Store,
     path: &impl Fn(&str) -> String,
 ) -> Result<Option<(Job, Fingerprint)>, OutputError> {
-    let bytes = match store.read(names::JOB) {
+    let bytes = match edition::read_whole(store, names::JOB, is_json) {
         Err(StoreError::NotFound { .. }) => return Ok(None),
         bytes => bytes?,
     };
@@ -285,7 +278,8 @@ fn read_job(
     match serde_json::from_slice(&bytes) {
         Ok(job) => Ok(Some((job, Fingerprint::of(&bytes)))),
         Err(error) => {
-            let is_begun = store.list("")?.iter().any(|it| names::parse_part(&it.name).is_some())
+            let is_part = |name| names::parse_part_file(Layout::Append, name).is_some();
+            let is_begun = store.list("")?.iter().any(|it| is_part(&it.name))
                 || !store.list(names::MANIFEST)?.is_empty();
             if is_begun {
                 let reason = error.to_string();
@@ -317,7 +311,7 @@ fn read_plan(
     let mut later = 0;
     for (at, number) in numbers.iter().enumerate() {
         let name = names::stretch(*number);
-        let bytes = store.read(&name)?;
+        let bytes = edition::read_whole(store, &name, is_json)?;
         match serde_json::from_slice::<LaterStretch>(&bytes) {
             Ok(LaterStretch { version, .. }) if version > FORMAT_VERSION => {
                 return Err(OutputError::Newer { path: path(&name), version });

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use super::checked_line::{from_hex, hex};
+pub use crate::domain::spec::Layout;
 use crate::domain::spec::{IdSource, OnDuplicateId, ProviderKind};
 use crate::domain::{JobSpec, Label, Plan, Stretch, Template, UnixMillis};
 
@@ -36,14 +37,6 @@ pub struct Job {
     pub label_column: String,
     /// The rows that were planned first; `None` if the input had none.
     pub stretch: Option<Stretch>,
-}
-
-/// How parts are filled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Layout {
-    /// A part holds all rows of its range; filling its null labels replaces it.
-    Replace,
 }
 
 /// The input that a job read, and how.
@@ -99,7 +92,7 @@ pub struct ModelIdentity {
 
 impl Job {
     /// The job of `spec` over an input of `rows` rows in `files`, with a fresh secret; its first
-    /// rows are planned, up to the row limit.
+    /// rows are planned, up to the row limit. Without a wish its layout is `replace`.
     ///
     /// # Errors
     /// If the machine has no randomness to give.
@@ -115,7 +108,7 @@ impl Job {
             created,
             batchclass: env!("CARGO_PKG_VERSION").to_owned(),
             secret: Secret::random()?,
-            layout: Layout::Replace,
+            layout: spec.output.layout.unwrap_or(Layout::Replace),
             input: InputIdentity {
                 files,
                 id: spec.input.id.clone(),

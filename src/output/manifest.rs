@@ -3,17 +3,26 @@
 //! It is record and index; a verified part outranks it. A part's newest generation counts.
 
 use std::collections::BTreeMap;
+use std::thread::ScopedJoinHandle;
 
+use bytes::Bytes;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::checked_line;
-use super::job::Fingerprint;
+use super::edition::{self, Standing};
+use super::job::{Fingerprint, Layout};
 use super::names::{self, Generation};
 use super::part_identity::{PartIdentity, UnlabelledRows};
-use super::store::{self, Store, StoreError};
+use super::part_rows::RowRuns;
+use super::store::{Store, StoreError};
 use crate::domain::{PartNumber, PositionRange, RowId, UnixMillis};
+
+/// Threads that read records.
+const READERS: usize = 16;
+/// Records that are not worth a further thread.
+const LEAST_SHARE: usize = 32;
 
 /// What stands in a part, and what it took to get there: `manifest/000001.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +43,14 @@ pub struct PartRecord {
     pub last_id: RowId,
     /// Its rows without a label, by reason and attempts.
     pub unlabelled: Vec<UnlabelledRows>,
-    /// The part's size.
+    /// Rows that stand in the file; `None`: all of the range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<u64>,
+    /// Where nothing is replaced: of `unlabelled`, the rows that stand in no file yet. `None`:
+    /// every row stands, and the part can be replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open: Option<Vec<UnlabelledRows>>,
+    /// The file's size.
     pub bytes: u64,
     /// The SHA-256 of the part, hexadecimal.
     pub sha256: String,
@@ -78,6 +94,7 @@ impl PartRecord {
         sha256: String,
         spent: Spent,
         written: UnixMillis,
+        layout: Layout,
     ) -> PartRecord {
         PartRecord {
             version: super::job::FORMAT_VERSION,
@@ -88,6 +105,8 @@ impl PartRecord {
             first_id: identity.first_id,
             last_id: identity.last_id,
             unlabelled: identity.unlabelled,
+            held: identity.held.as_ref().map(RowRuns::rows),
+            open: (layout == Layout::Append).then(|| identity.holes.counts()),
             bytes,
             sha256,
             spent,
@@ -103,20 +122,38 @@ impl PartRecord {
         self.unlabelled.iter().map(|rows| rows.rows).sum()
     }
 
-    /// The identity that the part's footer should have.
-    pub fn identity(&self) -> PartIdentity {
-        PartIdentity {
-            job: self.job,
-            part: self.part,
-            generation: self.generation,
-            range: self.range,
-            first_id: self.first_id.clone(),
-            last_id: self.last_id.clone(),
-            unlabelled: self.unlabelled.clone(),
-            provider: self.provider.clone(),
-            model: self.model.clone(),
-            run: self.run.clone(),
-        }
+    /// Its rows without a label that can still get one, by reason and attempts.
+    pub fn refillable(&self) -> &[UnlabelledRows] {
+        self.open.as_ref().unwrap_or(&self.unlabelled)
+    }
+
+    /// Its rows that stand in no file yet.
+    pub fn absent_rows(&self) -> u64 {
+        self.open.iter().flatten().map(|rows| rows.rows).sum()
+    }
+
+    /// Rows that stand in the file.
+    pub fn rows_held(&self) -> u64 {
+        self.held.unwrap_or(self.range.rows)
+    }
+
+    /// In what a part's footer contradicts this record: the names of fields.
+    pub fn differences(&self, identity: &PartIdentity) -> Vec<&'static str> {
+        let held = identity.held.as_ref().map(RowRuns::rows);
+        let open = self.open.as_ref().is_none_or(|open| *open == identity.holes.counts());
+        let differing = [
+            (identity.part != self.part, "part"),
+            (identity.range != self.range, "range"),
+            (identity.first_id != self.first_id, "first_id"),
+            (identity.last_id != self.last_id, "last_id"),
+            (identity.unlabelled != self.unlabelled, "unlabelled"),
+            (held != self.held, "held"),
+            (!open, "holes"),
+            (identity.provider != self.provider, "provider"),
+            (identity.model != self.model, "model"),
+            (identity.run != self.run, "run"),
+        ];
+        differing.into_iter().filter(|(differs, _)| *differs).map(|(_, field)| field).collect()
     }
 
     /// Whether `part` has the recorded checksum.
@@ -139,8 +176,8 @@ impl PartRecord {
 /// All records of an output.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifest {
-    /// The newest record of each part.
-    pub newest: BTreeMap<PartNumber, PartRecord>,
+    /// Every record, by part and generation.
+    pub records: BTreeMap<PartNumber, BTreeMap<Generation, PartRecord>>,
     /// What all records together say was spent.
     pub spent: Spent,
     /// Names of records that are torn or damaged.
@@ -156,31 +193,78 @@ impl Manifest {
     /// If storage fails; a record that can't be used is no error but listed.
     pub(super) fn load(store: &dyn Store, job: Fingerprint) -> Result<Manifest, StoreError> {
         let mut manifest = Manifest::default();
-        for stored in store.list(names::MANIFEST)? {
-            let Some((part, generation)) = names::parse_record(&stored.name) else { continue };
-            let read = store.read(&stored.name)?;
-            let record = checked_line::decode::<PartRecord>(&read).filter(|record| {
+        let files = edition::by_file(&store.list(names::MANIFEST)?);
+        let of_parts = files
+            .into_iter()
+            .filter_map(|(name, editions)| Some((names::parse_record(&name)?, editions)));
+        let files: Vec<_> = of_parts.collect();
+        let all: Vec<&str> =
+            files.iter().flat_map(|(_, editions)| editions).map(String::as_str).collect();
+        let mut read = read_all(store, &all)?.into_iter();
+        for ((part, generation), editions) in files {
+            let mut whole = None;
+            let mut torn = Vec::new();
+            // A torn edition beside a whole one has done its harm.
+            for (name, bytes) in editions.into_iter().zip(&mut read) {
+                match checked_line::decode::<IgnoredAny>(&bytes) {
+                    Some(_) => whole = Some((name, bytes)),
+                    None => torn.push(name),
+                }
+            }
+            let Some((name, bytes)) = whole else {
+                manifest.damaged.extend(torn);
+                continue;
+            };
+            let record = checked_line::decode::<PartRecord>(&bytes).filter(|record| {
                 record.job == job && record.part == part && record.generation == generation
             });
             match record {
                 Some(record) => manifest.add(record),
-                None if checked_line::decode::<IgnoredAny>(&read).is_some() => {
-                    manifest.foreign.push(stored.name);
-                }
-                None => manifest.damaged.push(stored.name),
+                None => manifest.foreign.push(name),
             }
         }
         Ok(manifest)
     }
 
     /// Counts one more record.
-    pub(super) fn add(&mut self, record: PartRecord) {
+    fn add(&mut self, record: PartRecord) {
         self.spent += record.spent;
-        let newest = self.newest.get(&record.part);
-        if newest.is_none_or(|newest| newest.generation < record.generation) {
-            self.newest.insert(record.part, record);
-        }
+        self.records.entry(record.part).or_default().insert(record.generation, record);
     }
+
+    /// The newest record of `part`.
+    pub fn newest(&self, part: PartNumber) -> Option<&PartRecord> {
+        self.records.get(&part)?.values().next_back()
+    }
+}
+
+/// The objects of these names, in their order. Storage in a network takes its time for each.
+fn read_all(store: &dyn Store, names: &[&str]) -> Result<Vec<Bytes>, StoreError> {
+    let read = |names: &[&str]| -> Result<Vec<Bytes>, StoreError> {
+        names.iter().map(|name| store.read(name)).collect()
+    };
+    let share = names.len().div_ceil(READERS).max(LEAST_SHARE);
+    if names.len() <= share {
+        return read(names);
+    }
+    std::thread::scope(|scope| {
+        let start = |share| {
+            let thread = std::thread::Builder::new().name("records".into());
+            (share, thread.spawn_scoped(scope, move || read(share)))
+        };
+        let readers: Vec<_> = names.chunks(share).map(start).collect();
+        let mut all = Vec::with_capacity(names.len());
+        for (share, reader) in readers {
+            let read = match reader.map(ScopedJoinHandle::join) {
+                Ok(Ok(read)) => read,
+                Ok(Err(panic)) => std::panic::resume_unwind(panic),
+                // The system has no thread left.
+                Err(_) => read(share),
+            };
+            all.extend(read?);
+        }
+        Ok(all)
+    })
 }
 
 /// Writes `record`; that the same one stands there already is success.
@@ -189,24 +273,19 @@ pub(super) fn store_record(
     record: &PartRecord,
     encoded: &[u8],
 ) -> Result<(), StoreError> {
-    let name = names::record(record.part, record.generation);
-    match store.create(&name, encoded) {
-        Err(StoreError::AlreadyExists { name: path }) => {
-            let standing = checked_line::decode::<PartRecord>(&store.read(&name)?);
-            match standing {
-                Some(standing) if standing.is_of_the_same_part(record) => Ok(()),
-                // A torn record, or one of bytes that no longer stand: the part outranks it.
-                None => store::put(store, &name, encoded).map(drop),
-                Some(_) => Err(StoreError::AlreadyExists { name: path }),
-            }
+    edition::put_whole(store, &record.file_name(), encoded, |standing| {
+        match checked_line::decode::<PartRecord>(standing) {
+            Some(standing) if standing.is_of_the_same_part(record) => Standing::Same,
+            None if checked_line::decode::<IgnoredAny>(standing).is_none() => Standing::Torn,
+            _ => Standing::Other,
         }
-        stored => stored.map(drop),
-    }
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::store::MemoryStore;
+    use super::super::part_rows::Holes;
+    use super::super::store::{CreateOnceStore, MemoryStore, put as overwrite};
     use super::*;
     use crate::domain::{Position, Reason};
 
@@ -220,12 +299,22 @@ mod tests {
             first_id: RowId::Integer(first.into()),
             last_id: RowId::Integer((first + 9).into()),
             unlabelled: vec![UnlabelledRows { reason: Reason::Missing, attempts: 3, rows: 2 }],
+            held: None,
+            holes: Holes::default(),
             provider: "openai".into(),
             model: "gpt-4o-mini".into(),
             run: "r1".into(),
         };
         let spent = Spent { prompt_tokens: 100, completion_tokens: 10, calls: 1 };
-        PartRecord::of(identity, generation, 1_000, "00".repeat(32), spent, UnixMillis(5))
+        PartRecord::of(
+            identity,
+            generation,
+            1_000,
+            "00".repeat(32),
+            spent,
+            UnixMillis(5),
+            Layout::Replace,
+        )
     }
 
     fn put(store: &dyn Store, record: &PartRecord) {
@@ -240,8 +329,8 @@ mod tests {
         }
         put(&store, &record(2, 1));
         let manifest = Manifest::load(&store, Fingerprint::of(b"job")).unwrap();
-        assert_eq!(manifest.newest[&PartNumber(1)], record(1, 11));
-        assert_eq!(manifest.newest.len(), 2);
+        assert_eq!(manifest.newest(PartNumber(1)), Some(&record(1, 11)));
+        assert_eq!(manifest.records.len(), 2);
         assert_eq!(manifest.spent.calls, 4);
     }
 
@@ -251,13 +340,36 @@ mod tests {
         let encoded = checked_line::encode(&record(1, 1)).unwrap();
         let name = names::record(PartNumber(1), 1);
         for cut in [0, 1, encoded.len() / 2, encoded.len() - 2] {
-            store::put(&store, &name, &encoded[..cut]).unwrap();
+            overwrite(&store, &name, &encoded[..cut]).unwrap();
             let manifest = Manifest::load(&store, Fingerprint::of(b"job")).unwrap();
-            assert_eq!((manifest.newest.len(), manifest.damaged.len()), (0, 1));
+            assert_eq!((manifest.records.len(), manifest.damaged.len()), (0, 1));
         }
         put(&store, &record(1, 1));
         let manifest = Manifest::load(&store, Fingerprint::of(b"job")).unwrap();
-        assert_eq!(manifest.newest.len(), 1);
+        assert_eq!(manifest.records.len(), 1);
+    }
+
+    #[test]
+    fn where_a_torn_records_name_is_burnt_its_next_edition_counts() {
+        let store = CreateOnceStore::new(std::sync::Arc::new(MemoryStore::default()));
+        store.create(&names::record(PartNumber(1), 1), b"{\"checksum\":").unwrap();
+        put(&store, &record(1, 1));
+        put(&store, &record(1, 1));
+        let manifest = Manifest::load(&store, Fingerprint::of(b"job")).unwrap();
+        assert_eq!((manifest.records.len(), &manifest.damaged), (1, &Vec::new()));
+        assert_eq!(manifest.spent.calls, 1);
+        assert_eq!(store.list(names::MANIFEST).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn many_records_are_read_by_many_threads_and_each_once() {
+        let store = MemoryStore::default();
+        for part in 1..=1_000 {
+            put(&store, &record(part, 1));
+        }
+        let manifest = Manifest::load(&store, Fingerprint::of(b"job")).unwrap();
+        assert_eq!(manifest.spent.calls, 1_000);
+        assert!((1..=1_000).all(|part| manifest.newest(PartNumber(part)).unwrap().part.0 == part));
     }
 
     #[test]
@@ -277,7 +389,7 @@ mod tests {
         let store = MemoryStore::default();
         put(&store, &record(1, 1));
         let manifest = Manifest::load(&store, Fingerprint::of(b"other")).unwrap();
-        assert_eq!((manifest.newest.len(), manifest.damaged.len()), (0, 0));
+        assert_eq!((manifest.records.len(), manifest.damaged.len()), (0, 0));
         assert_eq!(manifest.foreign, ["_batchclass/manifest/000001.json"]);
     }
 }

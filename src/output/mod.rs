@@ -2,9 +2,11 @@
 
 mod checked_line;
 mod claim;
+mod commit;
 #[cfg(test)]
 mod crash_consistency;
 mod difference;
+mod edition;
 mod error;
 #[cfg(test)]
 mod formats_v1;
@@ -14,13 +16,16 @@ pub mod journal;
 mod manifest;
 mod names;
 mod output_folder;
+mod part_file;
 mod part_identity;
 mod part_reader;
+mod part_rows;
 mod part_scan;
 mod part_schema;
 mod part_writer;
 mod recovery;
 mod revision;
+mod standing;
 pub mod store;
 mod success;
 
@@ -37,6 +42,7 @@ pub use names::{CONTROL, Generation, SUCCESS};
 pub use output_folder::{OpenOutput, OutputFolder, WriterSpec};
 pub use part_identity::{PartError, PartIdentity, UnlabelledRows};
 pub use part_reader::{PartContents, PartReader};
+pub use part_rows::{Holes, RowRuns};
 pub use part_scan::PartScan;
 pub use part_schema::{PartSchema, PartSchemaError};
 pub use part_writer::{EncodedPart, PartWriter, Provenance, SealedPart};

@@ -5,25 +5,26 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::checked_line::{self, hex};
+use super::checked_line::hex;
 use super::claim::Claim;
+use super::edition::{self, Standing};
 use super::error::OutputError;
 use super::found::{self, Evidence, Found};
-use super::job::{FORMAT_VERSION, Fingerprint, Job};
-use super::manifest::{PartRecord, Spent, store_record};
+use super::job::{FORMAT_VERSION, Fingerprint, Job, Layout};
+use super::manifest::PartRecord;
 use super::names::{self, CONTROL, SUCCESS};
-use super::part_identity::{PartError, PartIdentity};
+use super::part_identity::PartError;
 use super::part_reader::PartReader;
 use super::part_schema::PartSchema;
-use super::part_writer::{EncodedPart, PartWriter, Provenance, SealedPart};
+use super::part_writer::{PartWriter, Provenance};
 use super::recovery::{Recovery, recover};
 use super::revision::{KnownInput, LaterStretch, Revision};
-use super::store::{self, LocalStore, ObjectStorage, Store, StoreError};
+use super::store::{self, Kind, LocalStore, MountStore, ObjectStorage, Store, StoreError};
 use super::success::Success;
 use crate::domain::spec::CloudSpec;
 use crate::domain::{Codebook, Location, PartNumber, Plan, Stretch, UnixMillis};
@@ -32,6 +33,7 @@ use crate::domain::{Codebook, Location, PartNumber, Plan, Stretch, UnixMillis};
 #[derive(Clone)]
 pub struct OutputFolder {
     location: Location,
+    kind: Kind,
     store: Arc<dyn Store>,
     journal: PathBuf,
 }
@@ -55,20 +57,22 @@ pub struct WriterSpec {
 
 /// An output that this run alone writes to, until it is dropped.
 pub struct OpenOutput {
-    folder: OutputFolder,
-    found: Found,
+    pub(super) folder: OutputFolder,
+    pub(super) found: Found,
     recovery: Recovery,
-    writer: PartWriter,
+    pub(super) writer: PartWriter,
     reader: PartReader,
     _claim: Option<Claim>,
 }
 
 impl OutputFolder {
-    /// The folder at `location` on a local disk. Touches nothing.
+    /// The folder at `location`, written as its kind of file system allows. Touches nothing.
     pub fn new(location: impl Into<PathBuf>) -> OutputFolder {
         let location = location.into();
-        let store = Arc::new(LocalStore::new(&location));
-        OutputFolder::with_store(location, store)
+        let kind = Kind::of_folder(&location);
+        let store = store_of(&location, kind.layout());
+        let journal = location.join(names::JOURNAL);
+        OutputFolder { location: location.into(), kind, store, journal }
     }
 
     /// The folder at `location`, wherever that is; object storage is reached as `cloud` says, and
@@ -84,16 +88,44 @@ impl OutputFolder {
         let place = hex(&Sha256::digest(url.canonical()));
         Ok(OutputFolder {
             location: location.clone(),
+            kind: Kind::ObjectStore,
             store: Arc::new(ObjectStorage::connect(url, cloud)?),
             journal: cloud.state_folder.join("journals").join(&place[..16]),
         })
+    }
+
+    /// This folder for an output of `layout`: without replacing, also on a disk that could.
+    pub fn laid_out(self, layout: Layout) -> OutputFolder {
+        match (&self.kind, self.location.as_path()) {
+            (
+                Kind::LocalDisk | Kind::NetworkDisk { .. } | Kind::CreateOnceMount { .. },
+                Some(folder),
+            ) => {
+                let store = store_of(folder, layout);
+                OutputFolder { store, ..self }
+            }
+            _ => self,
+        }
+    }
+
+    /// How a run lays the output out, where `found` stands already: as it was begun, or as the
+    /// user wishes or the storage demands, which then differ from it.
+    pub fn layout(&self, wish: Option<Layout>, found: Option<&Found>) -> Layout {
+        let begun = found.map(|found| found.job.layout);
+        let demanded = (self.kind.layout() == Layout::Append).then_some(Layout::Append);
+        wish.or(demanded).or(begun).unwrap_or(self.kind.layout())
+    }
+
+    /// What kind of storage it is on.
+    pub fn kind(&self) -> &Kind {
+        &self.kind
     }
 
     /// The output that is kept in `store`; `location` on a local disk takes claims and journal.
     pub fn with_store(location: impl Into<PathBuf>, store: Arc<dyn Store>) -> OutputFolder {
         let location = location.into();
         let journal = location.join(names::JOURNAL);
-        OutputFolder { location: location.into(), store, journal }
+        OutputFolder { location: location.into(), kind: Kind::Memory, store, journal }
     }
 
     /// Where it is.
@@ -153,8 +185,9 @@ impl OutputFolder {
         let job = found.fingerprint;
         let (schema, codebook) = (spec.schema, spec.codebook);
         let (store, id) = (Arc::clone(&self.store), &spec.id_column);
+        let reader = PartReader::new(store, job, schema.clone(), Arc::clone(&codebook));
         Ok(OpenOutput {
-            reader: PartReader::new(store, job, schema.clone(), Arc::clone(&codebook)),
+            reader: reader.of_files(&found),
             writer: PartWriter::new(job, schema, codebook, id, spec.provenance),
             folder: self.clone(),
             found,
@@ -165,13 +198,12 @@ impl OutputFolder {
 
     fn create_job(&self, job: &Job) -> Result<Found, OutputError> {
         let encoded = job.encode().map_err(|error| self.unwritable(names::JOB, error))?;
-        match self.store.create(names::JOB, &encoded) {
-            // `look` has found that it is torn and that nothing is bound to it.
-            Err(StoreError::AlreadyExists { .. }) => {
-                store::put(self.store.as_ref(), names::JOB, &encoded)?
-            }
-            created => created?,
-        };
+        // Of an earlier one, `look` has found that it is torn and that nothing is bound to it.
+        match edition::put_whole(self.store.as_ref(), names::JOB, &encoded, whole_or_torn) {
+            // Another run was faster: its job is the output's.
+            Err(StoreError::AlreadyExists { .. }) => {}
+            stored => stored?,
+        }
         self.look()?.ok_or_else(|| OutputError::Damaged {
             path: self.path(names::JOB),
             reason: "it is gone right after it was written".to_owned(),
@@ -182,11 +214,11 @@ impl OutputFolder {
         self.location.join(name)
     }
 
-    fn unwritable(&self, name: &str, error: serde_json::Error) -> OutputError {
+    pub(super) fn unwritable(&self, name: &str, error: serde_json::Error) -> OutputError {
         StoreError::from_io("writing", self.path(name), error.into()).into()
     }
 
-    fn part_error(&self, source: PartError) -> OutputError {
+    pub(super) fn part_error(&self, source: PartError) -> OutputError {
         OutputError::Part { path: self.location.to_string(), source }
     }
 }
@@ -286,127 +318,105 @@ impl OpenOutput {
             path: self.folder.path(&name),
             reason: "it does not follow the plan before it".to_owned(),
         })?;
-        match self.folder.store.create(&name, &encoded) {
-            Err(StoreError::AlreadyExists { .. }) => self.settle_stretch(&name, &encoded)?,
-            created => drop(created?),
+        let store = self.folder.store.as_ref();
+        match edition::put_whole(store, &name, &encoded, whole_or_torn) {
+            Err(StoreError::AlreadyExists { .. }) => {
+                let reason = "it plans other rows".to_owned();
+                return Err(OutputError::Damaged { path: self.folder.path(&name), reason });
+            }
+            stored => stored?,
         }
         (self.found.plan, self.found.known_input) = (plan, known);
         self.found.later_stretches += 1;
         Ok(())
     }
 
-    /// The name of a stretch is taken: by the same one, or by one that was torn in its making.
-    fn settle_stretch(&self, name: &str, encoded: &[u8]) -> Result<(), OutputError> {
-        let standing = self.folder.store.read(name)?;
-        if standing == encoded {
-            return Ok(());
-        }
-        if serde_json::from_slice::<LaterStretch>(&standing).is_err() {
-            store::put(self.folder.store.as_ref(), name, encoded)?;
-            return Ok(());
-        }
-        let reason = "it plans other rows".to_owned();
-        Err(OutputError::Damaged { path: self.folder.path(name), reason })
-    }
-
     /// Says that rows are asked again: `_SUCCESS` goes. To be called before the first call.
+    ///
+    /// Where nothing can be removed it stands only when nothing is left to ask, unless somebody
+    /// took a part away.
     ///
     /// # Errors
     /// If storage fails; then no call may be sent.
     pub fn start_work(&mut self) -> Result<(), OutputError> {
-        self.folder.store.delete(SUCCESS)?;
-        self.found.success = None;
+        match self.folder.store.delete(SUCCESS) {
+            Err(StoreError::Refused { .. }) => {}
+            removed => {
+                removed?;
+                self.found.success = None;
+            }
+        }
         Ok(())
     }
 
-    /// Stores a part, then its record; a part that stood for these rows is replaced. `spent` is
-    /// what was spent since the last commit. When it returns, both are durable. After an error it
-    /// may be called again with the same part.
+    /// Whether a torn file stands among the parts, where every reader of them trips over it.
     ///
     /// # Errors
-    /// If the part is not the planned one, or storage fails.
-    pub fn commit(
-        &mut self,
-        part: &SealedPart,
-        spent: Spent,
-        now: UnixMillis,
-    ) -> Result<PartRecord, OutputError> {
-        let planned = self.found.plan.range_of(part.number);
-        if planned != Some(part.range) {
-            return Err(self.folder.part_error(PartError::Uneven {
-                part: part.number,
-                found: format!("{:?}", part.range),
-                wanted: format!("{planned:?}"),
-            }));
-        }
-        let generation = self.found.generations.get(&part.number).map_or(1, |last| last + 1);
-        let encoded = self.writer.encode(part, generation);
-        let encoded = encoded.map_err(|error| self.folder.part_error(error))?;
-        self.store_part(&encoded)?;
-        let EncodedPart { identity, bytes, sha256 } = encoded;
-        let length = bytes.len() as u64;
-        let record = PartRecord::of(identity, generation, length, sha256, spent, now);
-        let line = checked_line::encode(&record);
-        let line = line.map_err(|error| self.folder.unwritable(names::MANIFEST, error))?;
-        store_record(self.folder.store.as_ref(), &record, &line)?;
-        self.found.generations.insert(record.part, generation);
-        self.found.records.insert(record.part, record.clone());
-        self.found.spent += spent;
-        Ok(record)
-    }
-
-    fn store_part(&self, encoded: &EncodedPart) -> Result<(), OutputError> {
-        let name = encoded.identity.part.file_name();
-        let store = self.folder.store.as_ref();
-        if encoded.identity.generation > 1 {
-            store::put(store, &name, &encoded.bytes)?;
+    /// [`OutputError::Stuck`] if one does that can't be removed through this storage.
+    pub fn refuse_stuck(&self) -> Result<(), OutputError> {
+        if self.found.stuck.is_empty() {
             return Ok(());
         }
-        match store.create(&name, &encoded.bytes) {
-            Err(StoreError::AlreadyExists { name: path }) => {
-                let standing = store.read(&name)?;
-                if standing == encoded.bytes {
-                    // An earlier try of this commit came through although it failed.
-                    return Ok(());
-                }
-                match PartIdentity::of_end(&name, &standing, self.found.fingerprint) {
-                    // An earlier try of this commit was cut.
-                    Err(PartError::Torn { .. }) => store::put(store, &name, &encoded.bytes)?,
-                    _ => return Err(StoreError::AlreadyExists { name: path }.into()),
-                }
-            }
-            stored => stored?,
-        };
-        Ok(())
+        let files = self.found.stuck.iter().map(|name| self.folder.path(name)).collect();
+        Err(OutputError::Stuck { files })
+    }
+
+    /// The files that stand, by name, in the order of the plan.
+    pub fn file_names(&self) -> Vec<String> {
+        self.found.file_names()
     }
 
     /// The totals of the parts that stand.
     pub fn totals(&self, now: UnixMillis) -> Success {
-        Success::of(self.found.fingerprint, &self.found.records, self.found.spent, now)
+        self.found.totals(now)
     }
 
     /// Writes `_SUCCESS` with the totals, last of all.
     ///
     /// # Errors
-    /// If storage fails.
+    /// If a torn file can't be removed, if rows stand in no file yet, or if storage fails.
     pub fn finish(&mut self, now: UnixMillis) -> Result<Success, OutputError> {
+        self.refuse_stuck()?;
+        let rows = self.found.absent_rows();
+        if rows > 0 {
+            let path = self.folder.location.to_string();
+            return Err(OutputError::Unfinished { path, rows });
+        }
         let totals = self.totals(now);
         let json = serde_json::to_vec_pretty(&totals);
         let encoded = json.map_err(|error| self.folder.unwritable(SUCCESS, error))?;
-        store::put(self.folder.store.as_ref(), SUCCESS, &encoded)?;
+        match store::put(self.folder.store.as_ref(), SUCCESS, &encoded) {
+            // Cut in its making or by another run: all that it says is totals.
+            Err(StoreError::Refused { .. }) => {}
+            stored => drop(stored?),
+        }
         self.found.success = Some(totals.clone());
         Ok(totals)
     }
 }
 
+/// What keeps the files at `location`.
+fn store_of(location: &Path, layout: Layout) -> Arc<dyn Store> {
+    match layout {
+        Layout::Replace => Arc::new(LocalStore::new(location)),
+        Layout::Append => Arc::new(MountStore::new(location)),
+    }
+}
+
+/// What stands where a file of JSON was to be new.
+fn whole_or_torn(bytes: &[u8]) -> Standing {
+    if found::is_json(bytes) { Standing::Other } else { Standing::Torn }
+}
+
 #[cfg(test)]
 pub(in crate::output) mod tests {
     use std::fs;
-    use std::path::Path;
 
+    use super::super::checked_line;
     use super::super::claim::ClaimError;
     use super::super::job::Secret;
     use super::super::job::tests::sample;
+    use super::super::manifest::Spent;
     use super::super::part_writer::tests::{codebook, provenance, schema, sealed};
     use super::*;
     use crate::domain::{Outcome, Reason};

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::job::{FORMAT_VERSION, Fingerprint};
 use super::names::Generation;
+use super::part_rows::{Holes, RowRuns};
 use super::store::{Store, StoreError};
 use crate::domain::guard::without_panic;
 use crate::domain::{Attempts, Outcome, PartNumber, PositionRange, Reason, RowId};
@@ -30,12 +31,18 @@ pub struct PartIdentity {
     pub generation: Generation,
     /// The positions of its rows.
     pub range: PositionRange,
-    /// The id of its first row.
+    /// The id of the range's first row.
     pub first_id: RowId,
-    /// The id of its last row.
+    /// The id of the range's last row.
     pub last_id: RowId,
-    /// Its rows without a label, by reason and attempts.
+    /// The range's rows without a label, by reason and attempts, in this file or not.
     pub unlabelled: Vec<UnlabelledRows>,
+    /// Which rows of the range stand in this file; `None`: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<RowRuns>,
+    /// The range's rows without a label that stand in no file yet.
+    #[serde(default, skip_serializing_if = "Holes::is_empty")]
+    pub holes: Holes,
     /// Who answered.
     pub provider: String,
     /// The model's name.
@@ -79,6 +86,17 @@ pub enum PartError {
         path: String,
         /// What is wrong with it.
         reason: String,
+    },
+    /// It holds rows that another file of the same part holds too.
+    #[error(
+        "{path} holds rows that {other} holds too; remove {path}, and the next run does again what \
+         is missing then"
+    )]
+    Overlap {
+        /// The later file.
+        path: String,
+        /// The earlier one.
+        other: String,
     },
     /// It is a whole Parquet file, but no part of this job.
     #[error("{path} belongs to another job; move it out of the output folder")]
@@ -176,19 +194,50 @@ impl PartIdentity {
         if identity.job != job {
             return Err(foreign());
         }
-        if metadata.file_metadata().num_rows().cast_unsigned() != identity.range.rows {
+        if metadata.file_metadata().num_rows().cast_unsigned() != identity.rows_held() {
             return Err(torn("it has another number of rows than its footer says"));
+        }
+        if !identity.is_sound() {
+            return Err(torn("its footer tells of rows that its range does not have"));
         }
         let attempts = entry(ATTEMPTS_KEY)
             .and_then(|json| serde_json::from_str::<Vec<(Attempts, u32)>>(json).ok())
-            .and_then(|runs| expand(&runs, identity.unlabelled_rows()))
+            .filter(|runs| identity.allows(rows_of(runs)))
+            .map(|runs| expand(&runs))
             .ok_or_else(|| torn("its attempts don't fit its rows"))?;
         Ok((identity, attempts, metadata))
     }
 
-    /// Its rows without a label.
+    /// The range's rows without a label.
     pub fn unlabelled_rows(&self) -> u64 {
         self.unlabelled.iter().map(|rows| rows.rows).sum()
+    }
+
+    /// Rows that stand in this file.
+    pub fn rows_held(&self) -> u64 {
+        self.held.as_ref().map_or(self.range.rows, RowRuns::rows)
+    }
+
+    /// Their offsets in the range, ascending.
+    pub fn offsets(&self) -> Box<dyn Iterator<Item = u64> + '_> {
+        match &self.held {
+            Some(held) => Box::new(held.offsets()),
+            None => Box::new(0..self.range.rows),
+        }
+    }
+
+    fn is_sound(&self) -> bool {
+        let rows = self.range.rows;
+        self.held.as_ref().is_none_or(|held| held.fit(rows)) && self.holes.fit(rows)
+    }
+
+    /// Whether `nulls` of its rows may be without a label. Other files of the part can hold some
+    /// of those that it counts.
+    fn allows(&self, nulls: u64) -> bool {
+        match self.held {
+            None => nulls == self.unlabelled_rows(),
+            Some(_) => nulls <= self.rows_held().min(self.unlabelled_rows()),
+        }
     }
 }
 
@@ -218,14 +267,15 @@ fn runs_of(attempts: &[Attempts]) -> Vec<(Attempts, u32)> {
     runs.map(|run| (run[0], u32::try_from(run.len()).unwrap_or(u32::MAX))).collect()
 }
 
-fn expand(runs: &[(Attempts, u32)], rows: u64) -> Option<Vec<Attempts>> {
-    if runs.iter().map(|(_, rows)| u64::from(*rows)).sum::<u64>() != rows {
-        return None;
-    }
+fn rows_of(runs: &[(Attempts, u32)]) -> u64 {
+    runs.iter().map(|(_, rows)| u64::from(*rows)).sum()
+}
+
+fn expand(runs: &[(Attempts, u32)]) -> Vec<Attempts> {
     let each = runs.iter().flat_map(|(attempts, rows)| {
         std::iter::repeat_n(*attempts, usize::try_from(*rows).unwrap_or(usize::MAX))
     });
-    Some(each.collect())
+    each.collect()
 }
 
 #[cfg(test)]
@@ -236,8 +286,8 @@ mod tests {
     fn attempts_are_kept_as_runs() {
         let attempts = [3, 3, 3, 0, 1, 1];
         assert_eq!(runs_of(&attempts), [(3, 3), (0, 1), (1, 2)]);
-        assert_eq!(expand(&runs_of(&attempts), 6).unwrap(), attempts);
-        assert_eq!(expand(&[(1, u32::MAX), (1, u32::MAX)], 6), None);
+        assert_eq!(expand(&runs_of(&attempts)), attempts);
+        assert_eq!(rows_of(&[(1, u32::MAX), (1, u32::MAX)]), 2 * u64::from(u32::MAX));
     }
 
     #[test]

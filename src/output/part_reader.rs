@@ -1,18 +1,24 @@
 //! A part's rows and what became of them. What is torn, damaged or another job's is refused, never
 //! read as data.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::compute::interleave_record_batch;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::errors::ParquetError;
 
-use super::job::Fingerprint;
+use super::found::Found;
+use super::job::{Fingerprint, Layout};
+use super::names::{self, Generation};
 use super::part_identity::{PartError, PartIdentity, guard};
+use super::part_rows::Composition;
 use super::part_scan::PartScan;
 use super::part_schema::PartSchema;
-use super::store::Store;
+use super::standing::refuse_overlap;
+use super::store::{Store, StoreError};
 use crate::domain::{Attempts, Codebook, Outcome, PartNumber, Reason};
 
 const ROWS_PER_BATCH: usize = 8_192;
@@ -24,57 +30,89 @@ pub struct PartReader {
     job: Fingerprint,
     schema: PartSchema,
     codebook: Arc<Codebook>,
+    layout: Layout,
+    /// The generations that stand.
+    files: Arc<BTreeMap<PartNumber, Vec<Generation>>>,
 }
 
 /// A part, read.
 #[derive(Clone, Debug)]
 pub struct PartContents {
-    /// What its footer says.
+    /// What its newest footer says.
     pub identity: PartIdentity,
-    /// The input's columns of its rows, in id order, in batches of at most 8,192 rows. Where the
-    /// output's label column took the place of the input's, it comes back with all labels.
+    /// The input's columns of its rows that stand in a file, in id order, in batches of at most
+    /// 8,192 rows. Where the output's label column took the place of the input's, it comes back
+    /// with all labels.
     pub columns: Vec<RecordBatch>,
-    /// What became of each row, in the same order. A label of the codebook counts as given, any
-    /// other as the input's own.
+    /// What became of each row of the range, in the same order, also of those that stand in no
+    /// file. A label of the codebook counts as given, any other as the input's own.
     pub outcomes: Vec<Outcome>,
 }
 
 impl PartReader {
-    /// A reader of the parts of `job` in `store`.
+    /// A reader of the parts of `job` in `store`, each of one file.
     pub fn new(
         store: Arc<dyn Store>,
         job: Fingerprint,
         schema: PartSchema,
         codebook: Arc<Codebook>,
     ) -> PartReader {
-        PartReader { store, job, schema, codebook }
+        let files = Arc::default();
+        PartReader { store, job, schema, codebook, layout: Layout::Replace, files }
     }
 
-    /// What the part's footer says; nothing else of it is read.
-    ///
-    /// # Errors
-    /// If the file is torn, foreign, newer than this program or can't be read.
-    pub fn read_identity(&self, part: PartNumber) -> Result<PartIdentity, PartError> {
-        PartIdentity::read(self.store.as_ref(), &part.file_name(), self.job)
+    /// This reader, for parts of the files that `found` tells of: where nothing is replaced, a
+    /// part is more than one. What is written later it does not see.
+    pub(super) fn of_files(self, found: &Found) -> PartReader {
+        let files = found.files.iter();
+        let files = files.map(|(part, files)| (*part, files.whole.keys().copied().collect()));
+        PartReader { layout: found.job.layout, files: Arc::new(files.collect()), ..self }
     }
 
-    /// The whole part.
+    /// The whole part: what stands in its files, put together.
     ///
     /// # Errors
-    /// If the file is torn, damaged, foreign, newer than this program or can't be read.
+    /// If a file is torn, damaged, foreign, newer than this program or can't be read, or if two
+    /// files hold the same row.
     pub fn read(&self, part: PartNumber) -> Result<PartContents, PartError> {
-        let name = part.file_name();
-        let bytes = self.store.read(&name)?;
-        self.decode(&name, bytes)
+        let first = [1];
+        let generations = match (self.layout, self.files.get(&part)) {
+            (Layout::Append, Some(generations)) => generations.as_slice(),
+            _ => &first,
+        };
+        let mut files = Vec::with_capacity(generations.len());
+        for generation in generations {
+            let name = names::part_file(self.layout, part, *generation);
+            files.push((*generation, self.decode(&name, self.store.read(&name)?)?));
+        }
+        match (files.pop(), files.is_empty()) {
+            (Some((_, only)), true) if only.identity.held.is_none() => Ok(only),
+            (Some((generation, newest)), _) => {
+                let identity = newest.identity.clone();
+                files.push((generation, newest));
+                compose(identity, files)
+            }
+            (None, _) => Err(StoreError::NotFound { name: part.file_name() }.into()),
+        }
     }
 
-    /// The part's `columns`, batch by batch; its file is in memory meanwhile.
+    /// The names of the part's files.
+    pub fn file_names(&self, part: PartNumber) -> Vec<String> {
+        let first = [1];
+        let generations = match (self.layout, self.files.get(&part)) {
+            (Layout::Append, Some(generations)) => generations.as_slice(),
+            _ => &first,
+        };
+        let names = generations.iter();
+        names.map(|generation| names::part_file(self.layout, part, *generation)).collect()
+    }
+
+    /// The `columns` of the part's file `name`, batch by batch; it is in memory meanwhile.
     ///
     /// # Errors
     /// If the file is torn, foreign, newer than this program or can't be read.
-    pub fn scan(&self, part: PartNumber, columns: &[&str]) -> Result<PartScan, PartError> {
-        let name = part.file_name();
-        PartScan::open(&name, self.store.read(&name)?, self.job, columns)
+    pub fn scan(&self, name: &str, columns: &[&str]) -> Result<PartScan, PartError> {
+        PartScan::open(name, self.store.read(name)?, self.job, columns)
     }
 
     /// The columns of all parts, as this run writes them.
@@ -95,7 +133,7 @@ impl PartReader {
             self.outcomes(batch, &mut attempts, &mut outcomes)
                 .ok_or_else(|| torn("its labels and reasons don't fit together"))?;
         }
-        if outcomes.len() as u64 != identity.range.rows || attempts.next().is_some() {
+        if outcomes.len() as u64 != identity.rows_held() || attempts.next().is_some() {
             return Err(torn("it has another number of rows than its footer says"));
         }
         Ok(PartContents { identity, columns, outcomes })
@@ -127,6 +165,50 @@ impl PartReader {
     }
 }
 
+/// One part of many files, each with the newest's range.
+fn compose(
+    identity: PartIdentity,
+    files: Vec<(Generation, PartContents)>,
+) -> Result<PartContents, PartError> {
+    let (part, range) = (identity.part, identity.range);
+    let mut rows = Composition::new(range.rows);
+    let mut batches = Vec::new();
+    for (generation, file) in files {
+        if (file.identity.part, file.identity.range) != (part, range) {
+            let path = names::part_file(Layout::Append, part, generation);
+            return Err(PartError::Foreign { path });
+        }
+        let first = batches.len();
+        let places = file
+            .columns
+            .iter()
+            .zip(first..)
+            .flat_map(|(batch, at)| (0..batch.num_rows()).map(move |row| (at, row)));
+        for ((offset, outcome), place) in file.identity.offsets().zip(file.outcomes).zip(places) {
+            let stood_in = rows.put(offset, (generation, outcome, place));
+            refuse_overlap(part, generation, stood_in.map(|(other, ..)| other))?;
+        }
+        batches.extend(file.columns);
+    }
+    let holes = rows.holes(&identity.holes);
+    let mut absent = holes.outcomes().into_iter();
+    let mut places = Vec::new();
+    let outcomes = rows.into_rows().into_iter().filter_map(|row| match row {
+        Some((_, outcome, place)) => {
+            places.push(place);
+            Some(outcome)
+        }
+        None => absent.next(),
+    });
+    let outcomes = outcomes.collect();
+    let batches: Vec<&RecordBatch> = batches.iter().collect();
+    let columns =
+        places.chunks(ROWS_PER_BATCH).map(|places| interleave_record_batch(&batches, places));
+    let columns = columns.collect::<Result<_, _>>();
+    let columns = columns.map_err(|error| PartError::Encode { part, source: error.into() })?;
+    Ok(PartContents { identity, columns, outcomes })
+}
+
 fn decode_rows(bytes: Bytes) -> Result<Vec<RecordBatch>, ParquetError> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
     let reader = builder.with_batch_size(ROWS_PER_BATCH).build()?;
@@ -144,6 +226,7 @@ mod tests {
     use arrow::compute::concat_batches;
     use arrow::datatypes::{DataType, Field, Int8Type, Int32Type, Schema};
 
+    use super::super::part_file::PartFile;
     use super::super::part_writer::tests::{codebook, provenance, schema, sealed};
     use super::super::part_writer::{PartWriter, SealedPart};
     use super::super::store::MemoryStore;
@@ -161,7 +244,7 @@ mod tests {
     fn encode(schema: PartSchema, part: &SealedPart) -> Bytes {
         let job = Fingerprint::of(JOB);
         let writer = PartWriter::new(job, schema, codebook(), "id", provenance("r1"));
-        writer.encode(part, 1).unwrap().bytes
+        writer.encode(&PartFile::whole(part).unwrap(), 1).unwrap().bytes
     }
 
     fn range(rows: u64) -> PositionRange {
@@ -260,7 +343,9 @@ mod tests {
         assert_eq!(contents.outcomes, outcomes);
         assert_eq!(contents.columns, [columns]);
         assert_eq!(contents.identity.last_id, RowId::Integer(u64::MAX.into()));
-        assert_eq!(contents.identity, reader.read_identity(PartNumber(1)).unwrap());
+        let name = PartNumber(1).file_name();
+        let identity = PartIdentity::read(store.as_ref(), &name, Fingerprint::of(JOB)).unwrap();
+        assert_eq!(contents.identity, identity);
     }
 
     #[test]
@@ -352,8 +437,10 @@ mod tests {
         for (row, outcome) in part.outcomes.iter_mut().enumerate() {
             *outcome = Outcome::Unlabelled { reason: Reason::Missing, attempts: row as u16 % 2 };
         }
-        let (store, reader) = reader(schema());
-        store.create("part-000001.parquet", &encode(schema(), &part)).unwrap();
-        assert_eq!(reader.read_identity(PartNumber(1)).unwrap().unlabelled_rows(), 60_000);
+        let store = MemoryStore::default();
+        let name = "part-000001.parquet";
+        store.create(name, &encode(schema(), &part)).unwrap();
+        let identity = PartIdentity::read(&store, name, Fingerprint::of(JOB)).unwrap();
+        assert_eq!(identity.unlabelled_rows(), 60_000);
     }
 }

@@ -100,6 +100,7 @@ fn damaged(name: &str) -> PartError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::part_file::PartFile;
     use super::super::part_writer::PartWriter;
     use super::super::part_writer::tests::{codebook, provenance, schema, sealed};
     use super::*;
@@ -109,7 +110,8 @@ mod tests {
         let writer =
             PartWriter::new(Fingerprint::of(b"job"), schema(), codebook(), "id", provenance("r1"));
         let range = PositionRange { first: Position(0), rows: 10 };
-        writer.encode(&sealed(1, range), 1).unwrap().bytes
+        let part = sealed(1, range);
+        writer.encode(&PartFile::whole(&part).unwrap(), 1).unwrap().bytes
     }
 
     #[test]

@@ -18,7 +18,8 @@ use sha2::{Digest, Sha256};
 use super::checked_line::hex;
 use super::job::Fingerprint;
 use super::names::Generation;
-use super::part_identity::{PartError, PartIdentity, UnlabelledRows};
+use super::part_file::PartFile;
+use super::part_identity::{PartError, PartIdentity};
 use super::part_schema::PartSchema;
 use crate::domain::{Attempts, Codebook, Outcome, PartNumber, PositionRange, RowId};
 
@@ -98,53 +99,54 @@ impl PartWriter {
         PartWriter { job, schema, codebook, provenance, properties }
     }
 
-    /// The file of `part`, as the `generation`-th that stands for its rows.
+    /// `file`, as the `generation`-th that is written for its part.
     ///
     /// # Errors
-    /// If rows, outcomes and range have different lengths, or the columns are not the input's.
-    pub fn encode(
+    /// If its columns are not the input's.
+    pub(super) fn encode(
         &self,
-        part: &SealedPart,
+        file: &PartFile<'_>,
         generation: Generation,
     ) -> Result<EncodedPart, PartError> {
-        check_lengths(part)?;
         let identity = PartIdentity {
             job: self.job,
-            part: part.number,
+            part: file.number,
             generation,
-            range: part.range,
-            first_id: part.first_id.clone(),
-            last_id: part.last_id.clone(),
-            unlabelled: UnlabelledRows::count(&part.outcomes),
+            range: file.range,
+            first_id: file.ids.0.clone(),
+            last_id: file.ids.1.clone(),
+            unlabelled: file.unlabelled.clone(),
+            held: file.held.clone(),
+            holes: file.holes.clone(),
             provider: self.provenance.provider.clone(),
             model: self.provenance.model.clone(),
             run: self.provenance.run.clone(),
         };
         let bytes = self
-            .encode_rows(part, &identity)
-            .map_err(|source| PartError::Encode { part: part.number, source })?;
+            .encode_rows(file, &identity)
+            .map_err(|source| PartError::Encode { part: file.number, source })?;
         let sha256 = hex(&Sha256::digest(&bytes));
         Ok(EncodedPart { identity, bytes: bytes.into(), sha256 })
     }
 
     fn encode_rows(
         &self,
-        part: &SealedPart,
+        file: &PartFile<'_>,
         identity: &PartIdentity,
     ) -> Result<Vec<u8>, ParquetError> {
         let properties = Some(self.properties.clone());
         let schema = Arc::clone(self.schema.output());
         let mut writer = ArrowWriter::try_new(Vec::new(), schema, properties)?;
-        let mut outcomes = part.outcomes.as_slice();
-        for rows in &part.columns {
+        let mut outcomes = file.outcomes.as_slice();
+        for rows in &file.columns {
             let (these, rest) = outcomes.split_at(rows.num_rows());
             outcomes = rest;
             let labels = these.iter().map(|outcome| self.label(outcome)).collect();
-            let reasons = these.iter().map(reason).collect();
+            let reasons = these.iter().map(|outcome| reason(outcome)).collect();
             writer.write(&self.schema.join(rows, labels, reasons)?)?;
         }
-        let attempts: Vec<Attempts> = part.outcomes.iter().filter_map(attempts).collect();
-        let footer = identity.to_footer(&attempts);
+        let attempts = file.outcomes.iter().filter_map(|outcome| attempts(outcome));
+        let footer = identity.to_footer(&attempts.collect::<Vec<_>>());
         for entry in footer.map_err(|error| ParquetError::External(Box::new(error)))? {
             writer.append_key_value_metadata(entry);
         }
@@ -172,21 +174,6 @@ fn attempts(outcome: &Outcome) -> Option<Attempts> {
         Outcome::Unlabelled { attempts, .. } => Some(*attempts),
         Outcome::Labelled(_) | Outcome::Existing(_) => None,
     }
-}
-
-fn check_lengths(part: &SealedPart) -> Result<(), PartError> {
-    let wanted = part.range.rows;
-    let rows: usize = part.columns.iter().map(RecordBatch::num_rows).sum();
-    for (found, what) in [(rows, "rows"), (part.outcomes.len(), "outcomes")] {
-        if found as u64 != wanted {
-            return Err(PartError::Uneven {
-                part: part.number,
-                found: format!("{found} {what}"),
-                wanted: format!("{wanted}"),
-            });
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -245,7 +232,7 @@ pub(in crate::output) mod tests {
         let part = sealed(1, PositionRange { first: Position(0), rows: 7 });
         let encode = || {
             let writer = PartWriter::new(job, schema(), codebook(), "id", provenance("r1"));
-            writer.encode(&part, 1).unwrap()
+            writer.encode(&PartFile::whole(&part).unwrap(), 1).unwrap()
         };
         let encoded = encode();
         assert_eq!(encoded.bytes, encode().bytes);
@@ -255,10 +242,8 @@ pub(in crate::output) mod tests {
 
     #[test]
     fn a_part_with_a_row_too_few_is_refused() {
-        let writer =
-            PartWriter::new(Fingerprint::of(b"job"), schema(), codebook(), "id", provenance("r1"));
         let mut part = sealed(1, PositionRange { first: Position(0), rows: 7 });
         part.outcomes.pop();
-        assert!(matches!(writer.encode(&part, 1), Err(PartError::Uneven { .. })));
+        assert!(matches!(PartFile::whole(&part), Err(PartError::Uneven { .. })));
     }
 }

@@ -8,8 +8,9 @@ use sha2::{Digest, Sha256};
 
 use super::checked_line::{self, hex};
 use super::found::{Found, Problem};
+use super::job::Layout;
 use super::manifest::{PartRecord, Spent, store_record};
-use super::names::Generation;
+use super::names::{self, Generation};
 use super::part_identity::PartIdentity;
 use super::store::{Store, StoreError};
 use crate::domain::{PartNumber, UnixMillis};
@@ -36,21 +37,36 @@ pub(super) fn recover(
     for problem in std::mem::take(&mut found.problems) {
         match problem {
             Problem::Unrecorded { identity, generation } => {
-                let part = identity.part;
-                let record = adopt(store, identity, generation, now)?;
-                found.generations.insert(part, generation);
-                found.records.insert(part, record);
-                recovery.adopted.push(part);
+                recovery.adopted.push(identity.part);
+                adopt(store, found, *identity, generation, now)?;
             }
-            Problem::Torn { part, reason } => {
-                store.delete(&part.file_name())?;
-                recovery.warnings.push(format!(
-                    "{} was no whole part ({reason}); it is removed and its rows are done again",
-                    part.file_name()
-                ));
+            Problem::Torn { part, generation, name, reason } => {
+                let warning = match store.delete(&name) {
+                    Err(StoreError::Refused { .. }) => {
+                        let files = found.files.entry(part).or_default();
+                        files.burnt.insert(generation);
+                        let warning = format!(
+                            "{name} is no whole part ({reason}) and can't be removed through this \
+                             storage; its rows are done again under another name"
+                        );
+                        found.stuck.push(name);
+                        warning
+                    }
+                    removed => {
+                        removed?;
+                        format!(
+                            "{name} was no whole part ({reason}); it is removed and its rows are \
+                             done again"
+                        )
+                    }
+                };
+                if let Some(files) = found.files.get_mut(&part) {
+                    files.version = None;
+                }
+                recovery.warnings.push(warning);
             }
             Problem::Missing { part } => recovery.warnings.push(format!(
-                "{} is recorded as done but gone; its rows are done again",
+                "{} is recorded as done but gone, or a part of it; its rows are done again",
                 part.file_name()
             )),
             Problem::DamagedRecord { name } => {
@@ -67,18 +83,32 @@ pub(super) fn recover(
     Ok(recovery)
 }
 
+/// Records a file that has no record.
 fn adopt(
     store: &dyn Store,
+    found: &mut Found,
     identity: PartIdentity,
     generation: Generation,
     now: UnixMillis,
-) -> Result<PartRecord, StoreError> {
-    let name = identity.part.file_name();
+) -> Result<(), StoreError> {
+    let (part, layout) = (identity.part, found.job.layout);
+    let name = names::part_file(layout, part, generation);
     let bytes = store.read(&name)?;
     let (length, sha256) = (bytes.len() as u64, hex(&Sha256::digest(&bytes)));
-    let record = PartRecord::of(identity, generation, length, sha256, Spent::default(), now);
+    let spent = Spent::default();
+    let mut record = PartRecord::of(identity, generation, length, sha256, spent, now, layout);
     let encoded = checked_line::encode(&record)
         .map_err(|error| StoreError::from_io("recording", name, error.into()))?;
     store_record(store, &record, &encoded)?;
-    Ok(record)
+    let files = found.files.entry(part).or_default();
+    files.last = files.last.max(generation);
+    if layout == Layout::Replace {
+        files.whole.clear();
+    }
+    files.whole.insert(generation, length);
+    if files.whole.keys().next_back() == Some(&generation) {
+        record.add_lost(&files.holes);
+        found.records.insert(part, record);
+    }
+    Ok(())
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::job::{FORMAT_VERSION, Fingerprint};
 use super::manifest::{PartRecord, Spent};
-use crate::domain::{PartNumber, Reason, UnixMillis};
+use crate::domain::{Reason, UnixMillis};
 
 /// The totals of a finished output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ pub struct Success {
     pub labelled: u64,
     /// The others by reason.
     pub unlabelled: BTreeMap<Reason, u64>,
-    /// Parts.
+    /// Their files.
     pub parts: u64,
     /// Their size.
     pub bytes: u64,
@@ -32,26 +32,31 @@ pub struct Success {
 }
 
 impl Success {
-    /// The totals of these parts.
-    pub fn of(
+    /// The totals of the parts with these newest records, in `files` files of `bytes` bytes.
+    pub fn of<'a>(
         job: Fingerprint,
-        records: &BTreeMap<PartNumber, PartRecord>,
+        newest: impl Iterator<Item = &'a PartRecord>,
+        files: u64,
+        bytes: u64,
         spent: Spent,
         finished: UnixMillis,
     ) -> Success {
         let mut unlabelled: BTreeMap<Reason, u64> = BTreeMap::new();
-        for rows in records.values().flat_map(|record| &record.unlabelled) {
-            *unlabelled.entry(rows.reason).or_default() += rows.rows;
+        let mut rows = 0;
+        for record in newest {
+            rows += record.range.rows;
+            for rows in &record.unlabelled {
+                *unlabelled.entry(rows.reason).or_default() += rows.rows;
+            }
         }
-        let rows: u64 = records.values().map(|record| record.range.rows).sum();
         Success {
             version: FORMAT_VERSION,
             job,
             rows,
             labelled: rows - unlabelled.values().sum::<u64>(),
             unlabelled,
-            parts: records.len() as u64,
-            bytes: records.values().map(|record| record.bytes).sum(),
+            parts: files,
+            bytes,
             spent,
             finished,
         }

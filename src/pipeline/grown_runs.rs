@@ -118,6 +118,7 @@ impl World {
             output: OutputSpec {
                 location: self.location().into(),
                 cloud: CloudSpec::default(),
+                layout: None,
                 rows_per_part: NonZeroU32::new(5).unwrap(),
                 label_column: "label".into(),
                 max_unlabelled: u64::MAX,
@@ -347,7 +348,7 @@ fn rows_that_join_after_the_others_are_planned_as_further_parts() {
     (11..=17).for_each(|id| world.put(id));
     world.lay_input();
     let report = world.run_to_the_end();
-    assert_eq!((report.asked, report.part_numbers.len()), (7, 4));
+    assert_eq!((report.asked, report.files.len()), (7, 4));
     assert_eq!(world.last_warning(), "the input changed: 7 new rows");
     world.check();
 }
@@ -395,7 +396,7 @@ fn a_part_lost_after_the_input_grew_is_planned_anew() {
     world.store.delete("part-000001.parquet").unwrap();
     let report = world.run_to_the_end();
     assert_eq!(report.asked, 5);
-    let numbers: Vec<u32> = report.part_numbers.iter().map(|part| part.0).collect();
+    let numbers: Vec<u32> = report.files.iter().map(|name| name[5..11].parse().unwrap()).collect();
     assert_eq!(numbers, [2, 3, 4, 5]);
     assert_eq!(world.standing().len(), 19);
 }

@@ -100,6 +100,7 @@ fn rows_lacking(output: &OpenOutput) -> u64 {
 fn can_follow(layout: Layout) -> bool {
     match layout {
         Layout::Replace => true,
+        Layout::Append => false,
     }
 }
 
@@ -154,10 +155,14 @@ fn compare(job: &JobSpec, input: &OrderedInput, output: &OpenOutput) -> Result<C
     columns.extend(job.input.text.columns());
     columns.extend(job.input.existing_label.as_deref());
     let reader = output.reader();
-    let parts = output.records().values().map(|record| (record.first_id.clone(), record.part));
-    let finished = Interleaved::new(parts, |part| {
+    // No file of a part begins before the part does.
+    let files = output.records().values().flat_map(|record| {
+        let names = reader.file_names(record.part).into_iter();
+        names.map(|name| (record.first_id.clone(), (record.part, name)))
+    });
+    let finished = Interleaved::new(files, |(part, name)| {
         let damaged = |source| damaged_part(output, source);
-        let scan = reader.scan(part, &columns).map_err(damaged)?;
+        let scan = reader.scan(&name, &columns).map_err(damaged)?;
         let differences = reader.schema().differences_from(scan.schema());
         if !differences.is_empty() {
             let path = location(output);

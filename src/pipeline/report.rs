@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::error::Stopped;
 use super::tally::Tally;
 use crate::domain::event::RunEnd;
-use crate::domain::{Event, PartNumber, Plan, Reason};
+use crate::domain::{Event, Plan, Reason};
 use crate::output::PartRecord;
 
 /// The end of a run, in numbers.
@@ -24,8 +24,10 @@ pub struct RunReport {
     pub labelled: u64,
     /// Rows without one in committed parts, by reason, over all runs.
     pub unlabelled: BTreeMap<Reason, u64>,
-    /// Committed parts, in order.
-    pub part_numbers: Vec<PartNumber>,
+    /// Of those, rows that stand in no file until the output is finished.
+    pub absent: u64,
+    /// The files of committed parts, by name, in order.
+    pub files: Vec<String>,
     /// Calls of this run.
     pub calls: u64,
     /// Failed calls of this run, by kind.
@@ -61,7 +63,8 @@ impl RunReport {
             rows: plan.rows(),
             labelled: 0,
             unlabelled: BTreeMap::new(),
-            part_numbers: Vec::new(),
+            absent: 0,
+            files: Vec::new(),
             calls: 0,
             failures: BTreeMap::new(),
             prompt_tokens: 0,
@@ -74,7 +77,7 @@ impl RunReport {
             is_success: false,
         };
         for record in records {
-            report.part_numbers.push(record.part);
+            report.absent += record.absent_rows();
             report.labelled += record.range.rows - record.unlabelled_rows();
             for rows in &record.unlabelled {
                 *report.unlabelled.entry(rows.reason).or_default() += rows.rows;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::merge::{ChangedRow, Changes};
 use crate::domain::{Attempts, JobSpec, PartNumber, Plan, PositionRange, Reason};
-use crate::output::PartRecord;
+use crate::output::{PartRecord, UnlabelledRows};
 
 /// The parts that a run works on.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub(super) struct Work {
     reopened: BTreeMap<PartNumber, u64>,
     /// How the input differs from the parts that stand, where it was compared with them.
     changes: Option<Changes>,
+    /// Rows to ask again that stand without a label where nothing can be replaced.
+    given_up: u64,
 }
 
 impl Work {
@@ -36,15 +38,21 @@ impl Work {
             missing: Vec::new(),
             reopened: BTreeMap::new(),
             changes,
+            given_up: 0,
         };
         for part in plan.part_numbers() {
             let Some(record) = records.get(&part) else {
                 work.missing.push(part);
                 continue;
             };
-            let again = record.unlabelled.iter();
-            let again = again.filter(|rows| work.is_asked_again(rows.reason, rows.attempts));
-            let rows: u64 = again.map(|rows| rows.rows).sum();
+            let again = |rows: &[UnlabelledRows]| -> u64 {
+                let again = rows.iter();
+                let again = again.filter(|rows| work.is_asked_again(rows.reason, rows.attempts));
+                again.map(|rows| rows.rows).sum()
+            };
+            let rows = again(record.refillable());
+            let given_up = again(&record.unlabelled).saturating_sub(rows);
+            work.given_up += given_up;
             let rows = rows + work.changed_rows(part).len() as u64;
             if rows > 0 {
                 // A row without a label whose text changed is in both counts.
@@ -63,6 +71,12 @@ impl Work {
     /// Whether nothing is left to do.
     pub(super) fn is_empty(&self) -> bool {
         self.missing.is_empty() && self.reopened.is_empty()
+    }
+
+    /// Rows to ask again that no run can ask: they stand without a label, and nothing that stands
+    /// can be replaced.
+    pub(super) fn given_up(&self) -> u64 {
+        self.given_up
     }
 
     /// Whether this run writes `part`.
@@ -120,7 +134,7 @@ pub(super) mod tests {
         let missing = plan.part_numbers().filter(|part| !standing.contains(&part.0)).collect();
         let changed = changes.iter().flat_map(|changes| &changes.changed);
         let reopened = changed.map(|(part, rows)| (*part, rows.len() as u64)).collect();
-        Work { plan, max_attempts: 3, retry: Vec::new(), missing, reopened, changes }
+        Work { plan, max_attempts: 3, retry: Vec::new(), missing, reopened, changes, given_up: 0 }
     }
 
     /// The parts of these passes, in parts of ten rows.

@@ -3,18 +3,22 @@
 //! While the input is the one that the output was begun with, ids ascend on that way. Later parts
 //! interleave with earlier ones; then the ids are held against each other in a second walk.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::VerifyError;
 use super::comparison::{Comparison, InputIds};
 use super::interleaved::ids_in_order;
+use super::place::{Place, PlacedRow};
 use super::rows::{RowFindings, RowRules, RowTally};
 use super::verdict::{Check, Finding, Verdict};
-use crate::domain::{PartNumber, PositionRange, RowId};
+use crate::domain::{PartNumber, RowId};
 use crate::output::store::{Store, StoreError};
-use crate::output::{Evidence, OutputError, PartIdentity, PartRecord, PartScan, SUCCESS, Success};
+use crate::output::{
+    Evidence, Generation, Layout, OutputError, PartIdentity, PartRecord, PartScan, SUCCESS, Success,
+};
 
 /// An output under examination.
 pub(super) struct Examination<'a> {
@@ -29,10 +33,10 @@ pub(super) struct Examination<'a> {
     rows: Finding,
     row: RowFindings,
     counts: Counts,
-    /// The last id that was read, and the part that it stands in.
-    last_id: Option<(RowId, PartNumber)>,
-    /// The first id of each part that was read whole.
-    first_ids: Vec<(RowId, PartNumber)>,
+    /// The last id that was read, and the file that it stands in.
+    last_id: Option<(RowId, String)>,
+    /// The first id of each file of the parts that were read whole.
+    first_ids: Vec<(RowId, String)>,
     /// Whether the parts interleave.
     is_interleaved: bool,
 }
@@ -41,6 +45,7 @@ pub(super) struct Examination<'a> {
 #[derive(Default)]
 struct Counts {
     parts: u64,
+    files: u64,
     bytes: u64,
     rows: u64,
     labelled: u64,
@@ -82,23 +87,43 @@ impl<'a> Examination<'a> {
     /// If storage fails or the input can't be read.
     pub(super) fn run(mut self) -> Result<Verdict, VerifyError> {
         let plan = &self.evidence.plan;
-        let listed: BTreeSet<PartNumber> = self.evidence.parts().collect();
-        let recorded = &self.evidence.manifest.newest;
+        let listed: BTreeSet<(PartNumber, Generation)> = self.evidence.files().collect();
         for number in plan.part_numbers() {
             let Some(planned) = plan.range_of(number) else { continue };
-            // A run that is at work may have written it after the folder was listed.
-            let is_known = listed.contains(&number) || recorded.contains_key(&number);
-            let part = if is_known { self.read(&number.file_name())? } else { None };
-            match part {
-                Some(bytes) => self.part(number, planned, bytes)?,
-                None => self.absent(number, planned, recorded.contains_key(&number)),
+            let mut place = Place::new(number, planned);
+            for generation in self.generations(number, &listed) {
+                // A run that is at work may have written it after the folder was listed.
+                let name = self.evidence.file_name(number, generation);
+                match self.read(&name)? {
+                    Some(bytes) => self.file(&mut place, generation, name, bytes)?,
+                    None => place.gone.push(name),
+                }
             }
+            self.place(place)?;
         }
         if self.is_interleaved {
             self.ids_across()?;
         }
         self.records();
         self.end()
+    }
+
+    /// The generations of a part that have a file of their own, so far as anything tells of them.
+    fn generations(
+        &self,
+        number: PartNumber,
+        listed: &BTreeSet<(PartNumber, Generation)>,
+    ) -> BTreeSet<Generation> {
+        let listed = listed.range((number, 0)..=(number, Generation::MAX));
+        let mut generations: BTreeSet<_> = listed.map(|(_, generation)| *generation).collect();
+        match (self.evidence.job.layout, self.evidence.manifest.records.get(&number)) {
+            (Layout::Replace, Some(_)) => {
+                generations.insert(1);
+            }
+            (Layout::Append, Some(records)) => generations.extend(records.keys()),
+            (_, None) => {}
+        }
+        generations
     }
 
     fn read(&self, name: &str) -> Result<Option<Bytes>, VerifyError> {
@@ -109,43 +134,35 @@ impl<'a> Examination<'a> {
         }
     }
 
-    fn absent(&mut self, number: PartNumber, planned: PositionRange, is_recorded: bool) {
-        if is_recorded {
-            let (name, rows) = (number.file_name(), planned.rows);
-            self.parts.fail(format!("{name} with {rows} rows is recorded, but it is gone"));
-        } else {
-            self.counts.rows_not_done += planned.rows;
-        }
-        self.skip(planned.rows);
-    }
-
-    /// Rows that can't be compared with the input's.
-    fn skip(&mut self, rows: u64) {
-        if let Some(comparison) = &mut self.comparison {
-            comparison.absent(rows);
+    /// The record of a file.
+    fn record(&self, number: PartNumber, generation: Generation) -> Option<&'a PartRecord> {
+        let evidence = self.evidence;
+        match evidence.job.layout {
+            Layout::Replace => evidence.manifest.newest(number),
+            Layout::Append => evidence.manifest.records.get(&number)?.get(&generation),
         }
     }
 
-    fn part(
+    fn file(
         &mut self,
-        number: PartNumber,
-        planned: PositionRange,
+        place: &mut Place,
+        generation: Generation,
+        name: String,
         bytes: Bytes,
     ) -> Result<(), VerifyError> {
-        let name = number.file_name();
-        self.counts.parts += 1;
+        self.counts.files += 1;
         self.counts.bytes += bytes.len() as u64;
-        let evidence = self.evidence;
-        let record = evidence.manifest.newest.get(&number);
-        let columns = self.rules.columns();
-        let scan = match PartScan::open(&name, bytes.clone(), evidence.fingerprint, &columns) {
+        let (number, planned) = (place.number, place.planned);
+        let record = self.record(number, generation);
+        let (fingerprint, columns) = (self.evidence.fingerprint, self.rules.columns());
+        let scan = match PartScan::open(&name, bytes.clone(), fingerprint, &columns) {
             Ok(scan) => scan,
             Err(error) => {
                 self.footers.fail(error.to_string());
                 if let Some(record) = record {
                     self.hold_bytes(&name, &bytes, record);
                 }
-                self.skip(planned.rows);
+                place.is_sound = false;
                 return Ok(());
             }
         };
@@ -158,6 +175,13 @@ impl<'a> Examination<'a> {
                 planned.rows, planned.first.0
             ));
         }
+        let is_its_own = self.evidence.job.layout == Layout::Replace;
+        if !is_its_own && identity.generation != generation {
+            self.footers.fail(format!(
+                "the footer of {name} is that of generation {}, not {generation}",
+                identity.generation
+            ));
+        }
         match record {
             Some(record) if record.generation >= identity.generation => {
                 self.hold_bytes(&name, &bytes, record);
@@ -167,7 +191,9 @@ impl<'a> Examination<'a> {
             _ => self.manifest.not_done(format!("{name} has no record yet; a run makes it")),
         }
         drop(bytes);
-        self.scan(number, planned, &identity, scan)
+        self.scan(place, name, scan);
+        place.newest = Some(identity);
+        Ok(())
     }
 
     fn hold_bytes(&mut self, name: &str, bytes: &Bytes, record: &PartRecord) {
@@ -180,41 +206,23 @@ impl<'a> Examination<'a> {
     }
 
     fn hold_footer(&mut self, name: &str, identity: &PartIdentity, record: &PartRecord) {
-        let recorded = record.identity();
-        let differing = [
-            (identity.part != recorded.part, "part"),
-            (identity.range != recorded.range, "range"),
-            (identity.first_id != recorded.first_id, "first_id"),
-            (identity.last_id != recorded.last_id, "last_id"),
-            (identity.unlabelled != recorded.unlabelled, "unlabelled"),
-            (identity.provider != recorded.provider, "provider"),
-            (identity.model != recorded.model, "model"),
-            (identity.run != recorded.run, "run"),
-        ];
-        let fields: Vec<&str> =
-            differing.iter().filter(|(differs, _)| *differs).map(|(_, field)| *field).collect();
+        let fields = record.differences(identity);
         if !fields.is_empty() {
             let (file, fields) = (record.file_name(), fields.join(", "));
             self.footers.fail(format!("the footer of {name} and {file} differ in {fields}"));
         }
     }
 
-    /// Reads the rows of a part.
-    fn scan(
-        &mut self,
-        number: PartNumber,
-        planned: PositionRange,
-        identity: &PartIdentity,
-        scan: PartScan,
-    ) -> Result<(), VerifyError> {
-        let name = number.file_name();
+    /// Reads the rows of a file.
+    fn scan(&mut self, place: &mut Place, name: String, scan: PartScan) {
         let mut tally = RowTally::default();
+        let held = scan.identity().rows_held();
         let attempts = scan.attempts().to_vec();
         let mut attempts = attempts.into_iter();
-        let mut first_id = None;
-        if self.is_interleaved {
-            self.last_id = None;
-        }
+        let identity = scan.identity().clone();
+        let mut offsets = identity.offsets();
+        let file = place.files.len();
+        place.files.push(name.clone());
         for batch in scan {
             let batch = match batch {
                 Ok(batch) => batch,
@@ -225,52 +233,105 @@ impl<'a> Examination<'a> {
             };
             match self.rules.ids(&batch) {
                 Ok(ids) => {
-                    first_id = first_id.or_else(|| ids.first().cloned());
-                    self.ids(number, tally.rows, ids)?;
+                    for ((row, id), offset) in (tally.rows + 1..).zip(ids).zip(&mut offsets) {
+                        if let Some(other) = place.put(offset, PlacedRow { id, file, row }) {
+                            let other = &place.files[other.file];
+                            self.row.ids.fail(format!("row {row} of {name} stands in {other} too"));
+                        }
+                    }
                 }
                 Err(error) => self.row.ids.fail(format!("{name}: {error}")),
             }
             self.rules.judge(&name, &batch, &mut attempts, &mut tally, &mut self.row);
         }
-        self.counts.rows += tally.rows;
-        self.counts.labelled += tally.labelled;
-        if tally.rows != planned.rows {
-            let (is, planned) = (tally.rows, planned.rows);
-            self.rows.fail(format!("{name} gives {is} rows, where {planned} are planned"));
-            self.skip(if self.is_interleaved { planned } else { planned.saturating_sub(is) });
-            return Ok(());
+        if tally.rows != held {
+            let is = tally.rows;
+            self.rows.fail(format!("{name} gives {is} rows, where {held} are planned"));
+            place.is_sound = false;
         }
-        self.first_ids.extend(first_id.clone().map(|id| (id, number)));
-        let last_id = self.last_id.as_ref().map(|(id, _)| id);
-        if (first_id.as_ref(), last_id) != (Some(&identity.first_id), Some(&identity.last_id)) {
-            self.row
-                .ids
-                .fail(format!("{name} begins or ends with another id than its footer says"));
+        place.tally.add(&tally);
+    }
+
+    /// Holds the rows of a part's files, taken together, against the plan.
+    fn place(&mut self, place: Place) -> Result<(), VerifyError> {
+        let (number, planned) = (place.number, place.planned);
+        self.counts.rows += place.tally.rows;
+        self.counts.labelled += place.tally.labelled;
+        self.counts.parts += u64::from(!place.files.is_empty() || !place.is_sound);
+        if let Some(newest) = place.newest.as_ref().filter(|_| place.is_sound) {
+            let absent = place.absent_rows();
+            if absent > newest.holes.rows() {
+                let (lost, gone) = (absent - newest.holes.rows(), place.gone.join(", "));
+                let stood = if gone.is_empty() { gone } else { format!("; {gone} is gone") };
+                self.parts.fail(format!("{lost} rows of part {number} stand in no file{stood}"));
+            }
+            self.counts.rows_not_done += newest.holes.rows();
+            self.hold_totals(&place, newest);
+        } else if place.is_sound && !place.gone.is_empty() {
+            let (name, rows) = (number.file_name(), planned.rows);
+            self.parts.fail(format!("{name} with {rows} rows is recorded, but it is gone"));
+        } else if place.is_sound {
+            self.counts.rows_not_done += planned.rows;
         }
-        if tally.unlabelled() != identity.unlabelled {
-            self.row.reasons.fail(format!(
-                "{name} has {} rows without a label, its footer says {}, or for other reasons",
-                tally.rows - tally.labelled,
-                identity.unlabelled_rows()
-            ));
+        if self.is_interleaved {
+            self.last_id = None;
+            if !place.is_sound {
+                self.skip(planned.rows);
+                return Ok(());
+            }
+            self.first_ids.extend(place.first_ids());
+        }
+        let Place { files, rows, .. } = place;
+        for row in rows {
+            match row {
+                Some(PlacedRow { id, file, row }) => self.id(&files[file], row, id)?,
+                None => self.skip(1),
+            }
         }
         Ok(())
     }
 
-    /// Holds the ids of rows that follow the first `before` of a part against those before them.
-    fn ids(&mut self, number: PartNumber, before: u64, ids: Vec<RowId>) -> Result<(), VerifyError> {
-        for (row, id) in (before + 1..).zip(ids) {
-            if let Some((last, part)) = self.last_id.as_ref().filter(|(last, _)| id <= *last) {
-                let (name, part) = (number.file_name(), part.file_name());
-                let problem = if id == *last { "again after" } else { "after the greater" };
-                self.row
-                    .ids
-                    .fail(format!("row {row} of {name}: id {id} {problem} {last} in {part}"));
-            }
-            if let Some(comparison) = self.comparison.as_mut().filter(|_| !self.is_interleaved) {
-                comparison.stands(&id)?;
-            }
-            self.last_id = Some((id, number));
+    /// What the newest footer says of all rows of its part.
+    fn hold_totals(&mut self, place: &Place, newest: &PartIdentity) {
+        let name = place.files.last().map_or("", String::as_str);
+        let differs = |id: Option<&RowId>, said: &RowId| id.is_some_and(|id| id != said);
+        let (first, last) = place.ends();
+        if differs(first, &newest.first_id) || differs(last, &newest.last_id) {
+            self.row
+                .ids
+                .fail(format!("{name} begins or ends with another id than its footer says"));
+        }
+        let mut tally = RowTally::default();
+        tally.add(&place.tally);
+        tally.add_absent(&newest.holes);
+        if tally.unlabelled() != newest.unlabelled {
+            self.row.reasons.fail(format!(
+                "{name} has {} rows without a label, its footer says {}, or for other reasons",
+                tally.rows - tally.labelled + newest.holes.rows(),
+                newest.unlabelled_rows()
+            ));
+        }
+    }
+
+    /// Rows that can't be compared with the input's.
+    fn skip(&mut self, rows: u64) {
+        if let Some(comparison) = &mut self.comparison {
+            comparison.absent(rows);
+        }
+    }
+
+    /// Holds the id of a row against the one before it.
+    fn id(&mut self, name: &str, row: u64, id: RowId) -> Result<(), VerifyError> {
+        if let Some((last, file)) = self.last_id.as_ref().filter(|(last, _)| id <= *last) {
+            let problem = if id == *last { "again after" } else { "after the greater" };
+            self.row.ids.fail(format!("row {row} of {name}: id {id} {problem} {last} in {file}"));
+        }
+        if let Some(comparison) = self.comparison.as_mut().filter(|_| !self.is_interleaved) {
+            comparison.stands(&id)?;
+        }
+        match &mut self.last_id {
+            Some((last, file)) if file == name => *last = id,
+            last => *last = Some((id, name.to_owned())),
         }
         Ok(())
     }
@@ -280,18 +341,17 @@ impl<'a> Examination<'a> {
         if self.row.ids.has_failed() {
             return Ok(());
         }
-        let parts = std::mem::take(&mut self.first_ids);
-        let mut before: Option<(RowId, PartNumber)> = None;
-        for row in ids_in_order(self.evidence, self.store, self.rules.id_column(), parts) {
-            let (id, part) = row?;
+        let files = std::mem::take(&mut self.first_ids);
+        let mut before: Option<(RowId, Arc<str>)> = None;
+        for row in ids_in_order(self.evidence, self.store, self.rules.id_column(), files) {
+            let (id, name) = row?;
             if let Some((_, other)) = before.as_ref().filter(|(last, _)| *last == id) {
-                let (name, other) = (part.file_name(), other.file_name());
                 self.row.ids.fail(format!("id {id} stands in {other} and again in {name}"));
             }
             if let Some(comparison) = &mut self.comparison {
                 comparison.stands(&id)?;
             }
-            before = Some((id, part));
+            before = Some((id, name));
         }
         Ok(())
     }
@@ -305,7 +365,9 @@ impl<'a> Examination<'a> {
         for name in &manifest.foreign {
             self.manifest.fail(format!("{name} is of another job or part, or of a later version"));
         }
-        for (number, record) in &manifest.newest {
+        for (number, record) in manifest.records.iter().flat_map(|(number, records)| {
+            records.values().next_back().map(|newest| (number, newest))
+        }) {
             let name = record.file_name();
             match plan.range_of(*number) {
                 None => self.manifest.fail(format!("{name} is of a part that is not planned")),
@@ -334,16 +396,16 @@ impl<'a> Examination<'a> {
             Some(comparison) => Some(comparison.end(!self.row.ids.has_failed())?),
             None => None,
         };
-        let Counts { parts, bytes, rows, labelled, .. } = self.counts;
-        let records = evidence.manifest.newest.len();
+        let Counts { parts, files, bytes, rows, labelled, .. } = self.counts;
+        let records = evidence.manifest.records.len();
         let unlabelled = rows - labelled;
         let planned = format!("{} rows planned in {planned_parts} parts", plan.rows());
         let checks = [
             Finding::new("job").check(planned),
             self.manifest.check(format!("{records} parts recorded")),
             self.parts.check(format!("{parts} of {planned_parts} parts stand")),
-            self.checksums.check(format!("{bytes} bytes in {parts} parts")),
-            self.footers.check(format!("{parts} footers")),
+            self.checksums.check(format!("{bytes} bytes in {files} files")),
+            self.footers.check(format!("{files} footers")),
             self.rows.check(format!("{rows} rows read")),
             self.row.ids.check(format!("{rows} ids read")),
             self.row.labels.check(format!("{labelled} rows with a label")),
@@ -358,12 +420,17 @@ impl<'a> Examination<'a> {
     fn success(&self, is_limited: bool) -> Check {
         let Evidence { fingerprint, manifest, success, .. } = self.evidence;
         let mut finding = Finding::new("success");
+        let is_unfinished = self.counts.rows_not_done > 0 || is_limited;
         let Some(success) = success else {
             let unlabelled = self.counts.rows - self.counts.labelled;
-            let detail = if self.evidence.has_success_file() {
+            let is_append = self.evidence.job.layout == Layout::Append;
+            let detail = if self.evidence.has_success_file() && is_append && !is_unfinished {
+                // It can't be written again, and says nothing but totals.
+                "cut in its making"
+            } else if self.evidence.has_success_file() {
                 finding.fail(format!("{SUCCESS} can't be read"));
                 "unreadable"
-            } else if self.counts.rows_not_done > 0 || is_limited || self.parts.has_failed() {
+            } else if is_unfinished || self.parts.has_failed() {
                 "not written: rows are not done"
             } else if unlabelled > 0 {
                 "not written: rows have no label"
@@ -373,7 +440,17 @@ impl<'a> Examination<'a> {
             };
             return finding.check(detail);
         };
-        let totals = Success::of(*fingerprint, &manifest.newest, manifest.spent, success.finished);
+        if is_unfinished {
+            finding.fail(format!("{SUCCESS} stands, but rows are not done"));
+        }
+        let newest = manifest.records.values().filter_map(|records| records.values().next_back());
+        let files: Vec<&PartRecord> = match self.evidence.job.layout {
+            Layout::Replace => newest.clone().collect(),
+            Layout::Append => manifest.records.values().flat_map(BTreeMap::values).collect(),
+        };
+        let (count, bytes) = (files.len() as u64, files.iter().map(|record| record.bytes).sum());
+        let finished = success.finished;
+        let totals = Success::of(*fingerprint, newest, count, bytes, manifest.spent, finished);
         for (said, counted, what) in [
             (success.rows, totals.rows, "rows"),
             (success.labelled, totals.labelled, "labelled rows"),
@@ -397,12 +474,13 @@ impl<'a> Examination<'a> {
 fn foreign_files(evidence: &Evidence) -> Check {
     let mut finding = Finding::new("files");
     let foreign = evidence.foreign();
-    let files = evidence.parts().count() + foreign.len();
+    let files = evidence.files().count() + foreign.len();
     for name in foreign {
         finding.fail(format!("{name} is no part, but `*.parquet` reads it too"));
     }
-    for number in evidence.parts().filter(|number| evidence.plan.range_of(*number).is_none()) {
-        finding.fail(format!("{} is not planned", number.file_name()));
+    let unplanned = evidence.files().filter(|(part, _)| evidence.plan.range_of(*part).is_none());
+    for (part, generation) in unplanned {
+        finding.fail(format!("{} is not planned", evidence.file_name(part, generation)));
     }
     finding.check(format!("{files} Parquet files in the folder"))
 }

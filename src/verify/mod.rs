@@ -7,6 +7,7 @@
 mod comparison;
 mod examination;
 mod interleaved;
+mod place;
 mod rows;
 mod verdict;
 
@@ -14,8 +15,8 @@ use self::comparison::Comparison;
 use self::examination::Examination;
 use self::verdict::Finding;
 pub use self::verdict::{Check, State, Verdict};
+use crate::domain::Location;
 use crate::domain::spec::{CloudSpec, InputSpec};
-use crate::domain::{Location, PartNumber};
 use crate::input::{InputError, OrderedInput};
 use crate::output::{Job, OutputError, OutputFolder};
 
@@ -38,8 +39,8 @@ pub enum VerifyError {
     #[error(transparent)]
     Output(#[from] OutputError),
     /// A part that was whole is not so any more.
-    #[error("{} changed while it was verified; verify again", .0.file_name())]
-    Changed(PartNumber),
+    #[error("{0} changed while it was verified; verify again")]
+    Changed(String),
     /// The input can't be used.
     #[error(transparent)]
     Input(#[from] InputError),

@@ -8,7 +8,7 @@ use super::verdict::Finding;
 use crate::domain::spec::{IdSource, reason_column};
 use crate::domain::{Attempts, Reason, RowId};
 use crate::input::{InputError, ROW_NUMBER_COLUMN, existing_labels, row_ids};
-use crate::output::{Job, UnlabelledRows};
+use crate::output::{Holes, Job, UnlabelledRows};
 
 /// What the rows of a job's parts have to be like.
 pub(super) struct RowRules<'a> {
@@ -36,7 +36,7 @@ pub(super) struct RowFindings {
     pub(super) reasons: Finding,
 }
 
-/// The rows of one part that were looked at.
+/// The rows of one file or part that were looked at.
 #[derive(Debug, Default)]
 pub(super) struct RowTally {
     /// How many.
@@ -47,6 +47,22 @@ pub(super) struct RowTally {
 }
 
 impl RowTally {
+    /// Counts the rows of a further file.
+    pub(super) fn add(&mut self, other: &RowTally) {
+        self.rows += other.rows;
+        self.labelled += other.labelled;
+        for (kind, rows) in &other.unlabelled {
+            *self.unlabelled.entry(*kind).or_default() += rows;
+        }
+    }
+
+    /// Counts rows without a label that stand in no file.
+    pub(super) fn add_absent(&mut self, holes: &Holes) {
+        for rows in holes.counts() {
+            *self.unlabelled.entry((rows.reason, rows.attempts)).or_default() += rows.rows;
+        }
+    }
+
     /// Its rows without a label, as a footer counts them.
     pub(super) fn unlabelled(&self) -> Vec<UnlabelledRows> {
         let counts = self.unlabelled.iter();

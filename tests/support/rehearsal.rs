@@ -74,6 +74,7 @@ pub fn orders_job(input: &Path, output: &Path, rows_per_part: u32) -> JobSpec {
         output: OutputSpec {
             location: output.into(),
             cloud: CloudSpec::default(),
+            layout: None,
             rows_per_part: NonZeroU32::new(rows_per_part).unwrap(),
             label_column: "label".into(),
             max_unlabelled: 0,
