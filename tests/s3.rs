@@ -205,19 +205,25 @@ fn an_input_in_a_bucket_gives_the_rows_that_it_gives_on_disk() {
 }
 
 #[test]
-fn a_parquet_file_in_a_bucket_is_read_in_ranges_and_gives_the_same_rows() {
+fn a_parquet_file_in_a_bucket_gives_the_same_rows_and_the_same_accuracy() {
     let Some(rig) = Rig::lay(&[]) else { return };
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/banking77");
     let file = fixture.join("questions.parquet");
     rig.bucket.put("q/questions.parquet", &fs::read(&file).unwrap());
     let config = fixture.join("batchclass.toml");
     let rest = ["--config", config.to_str().unwrap(), "--limit", "150"];
-    rig.run(&[&[file.to_str().unwrap(), "disk"], &rest[..]].concat()).expect_code(0);
-    let url = rig.bucket.url("q/*.parquet");
-    rig.run(&[&[&*url, "bucket"], &rest[..]].concat()).expect_code(0);
-    let rows = read_parts(&rig.scratch.path("bucket"));
+    let disk = [&[file.to_str().unwrap(), "disk"], &rest[..]].concat();
+    let disk = rig.run(&disk).expect_code(0);
+    let [input, out] = ["q/*.parquet", "out"].map(|place| rig.bucket.url(place));
+    let bucket = rig.run(&[&[&*input, &*out], &rest[..]].concat()).expect_code(0);
+    let rows = rig.rows("out");
     assert_eq!(rows.len(), 150);
     assert_eq!(rows, read_parts(&rig.scratch.path("disk")));
+    let accuracy = |said: &Finished| {
+        said.stderr.lines().find(|line| line.contains("accuracy")).map(str::to_owned)
+    };
+    assert_eq!(accuracy(&bucket), accuracy(&disk));
+    assert_eq!(accuracy(&bucket).is_some(), cfg!(feature = "polars"), "{}", bucket.stderr);
 }
 
 #[test]

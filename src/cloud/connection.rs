@@ -143,7 +143,11 @@ fn azure(url: &ObjectUrl, spec: &CloudSpec) -> Result<Arc<dyn ObjectStore>, Clou
                      AZURE_STORAGE_ACCOUNT_NAME and check the other AZURE_ variables";
         CloudError::Lasting(words.to_owned())
     };
-    Ok(Arc::new(builder.build().map_err(unusable)?))
+    let chain = builder.clone().build().map_err(unusable)?;
+    let words = "no credentials for Azure were found; set AZURE_STORAGE_ACCOUNT_KEY, or the \
+                 AZURE_ variables of a service principal or an identity";
+    let provider = Arc::new(Explained::new(Arc::clone(chain.credentials()), words));
+    Ok(Arc::new(builder.with_credentials(provider).build().map_err(unusable)?))
 }
 
 /// `builder` with each variable that begins with `prefix` and is one of its keys.
