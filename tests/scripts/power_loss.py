@@ -17,6 +17,7 @@ what reached it without a flush of the drive's cache, so a drive that lies about
 Needs root, loop devices, pyarrow, and `apt install e2fsprogs xfsprogs` (strace for --lie).
 """
 
+import ctypes
 import fcntl
 import hashlib
 import json
@@ -38,6 +39,7 @@ MAKE = {"ext4": ["mkfs.ext4", "-q", "-F"], "xfs": ["mkfs.xfs", "-q", "-f"]}
 IMAGE_BYTES = 512 << 20
 # The ioctl and the flag behind `xfs_io -x -c shutdown`; ext4 takes both, too.
 GOING_DOWN, WITHOUT_FLUSHING_THE_LOG = 0x8004587D, 2
+CLONE_NEWNS = 0x20000
 LYING_SYNCS = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:retval=0"]
 
 
@@ -45,6 +47,7 @@ class Disk:
     """A file system of its own in an image, mounted from `with` to its end."""
 
     def __init__(self, kind, folder):
+        folder = folder.resolve()
         self.kind, self.image, self.top = kind, folder / f"{kind}.img", folder / f"{kind}-mount"
 
     def __enter__(self):
@@ -57,7 +60,8 @@ class Disk:
         return self
 
     def __exit__(self, *_):
-        if os.path.ismount(self.top) and subprocess.run(["umount", self.top]).returncode:
+        # `os.path.ismount` is of no use: it takes a file system that was shut down for none.
+        if f" {self.top} " in Path("/proc/self/mountinfo").read_text():
             subprocess.run(["umount", "--lazy", self.top])
         self.image.unlink(missing_ok=True)
 
@@ -220,7 +224,8 @@ def main():
     parser.add_argument("--lie", action="store_true", help="let syncs do nothing: the claims have to break")
     given = parsed(parser)
     need_tools([MAKE[kind][0] for kind in given.file_systems] + ["strace"] * given.lie)
-    # So that an end from outside unmounts, too.
+    have_own_mounts()
+    # So that an end from outside removes the images, too.
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, lambda number, _: sys.exit(128 + number))
     source, config = make_addresses(given.folder, given.rows)
@@ -256,6 +261,18 @@ def main():
     for note in notes:
         print(note)
     checks.exit()
+
+
+def have_own_mounts():
+    """Moves this process to a mount namespace of its own.
+
+    Nothing stays mounted after it, however it ends. And no process that copies this machine's mounts
+    in the course of a round can hold on to a file system that has to go and come back.
+    """
+    kernel = ctypes.CDLL(None, use_errno=True)
+    if kernel.unshare(CLONE_NEWNS):
+        raise SystemExit(f"there is no mount namespace to be had: {os.strerror(ctypes.get_errno())}")
+    command(["mount", "--make-rprivate", "/"])
 
 
 def need_tools(names):
