@@ -62,17 +62,23 @@ class Server:
     def __enter__(self):
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=self.log)
+        try:
+            self.wait_until_it_answers()
+        except BaseException:
+            self.process.kill()
+            raise
+        return self
+
+    def wait_until_it_answers(self):
         for _ in range(200):
             if self.process.poll() is not None:
                 self.log.seek(0)
                 said = self.log.read().decode(errors="replace")
                 raise SystemExit(f"{' '.join(self.command)} ended with {self.process.returncode}: {said}")
             try:
-                self.stats()
-                return self
+                return self.stats()
             except (urllib.error.URLError, ConnectionError):
                 time.sleep(0.05)
-        self.process.kill()
         raise SystemExit(f"{' '.join(self.command)} does not answer")
 
     def __exit__(self, *_):

@@ -48,17 +48,23 @@ class S3Server:
         self.log, self.said = Path(log.name), tempfile.TemporaryFile()
         words = [sys.executable, __file__, str(self.port), str(self.log)]
         self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=self.said, stderr=self.said)
+        try:
+            self.make_bucket()
+        except BaseException:
+            self.process.kill()
+            raise
+        return self
+
+    def make_bucket(self):
         for _ in range(300):
             if self.process.poll() is not None:
                 self.said.seek(0)
                 raise SystemExit(f"moto ended: {self.said.read().decode(errors='replace')}")
             try:
                 make = urllib.request.Request(f"{self.url}/{self.bucket}", method="PUT")
-                urllib.request.urlopen(make, timeout=30).close()
-                return self
+                return urllib.request.urlopen(make, timeout=30).close()
             except (urllib.error.URLError, ConnectionError):
                 time.sleep(0.1)
-        self.process.kill()
         raise SystemExit("moto does not answer")
 
     def __exit__(self, *_):

@@ -60,13 +60,14 @@ def main():
 def judge(clients, runs):
     """Which of the two classified, and what is wrong with how they ended."""
     codes = [run.exit_code for run in runs]
-    worked = [bool(run.told("run_started")) for run in runs]
+    # The later one may get the claim when the other has just finished: then it asks nothing.
+    asked = [bool(run.told("call_started")) for run in runs]
     outcome = {(0, 4): "first", (4, 0): "second", (0, 0): "both"}.get(tuple(codes), "nobody")
     found = []
     if outcome == "nobody":
         found.append(f"the exit codes are {codes}: {' | '.join(' '.join(map(str, run.messages)) for run in runs)}")
-    if outcome == "both" and all(worked):
-        found.append("both went to work")
+    if all(asked):
+        found.append("both asked")
     for run, other in zip(runs, reversed(clients)):
         if run.exit_code == 4 and outcome != "nobody":
             text = " ".join(map(str, run.messages))
