@@ -7,12 +7,14 @@ mod call;
 mod close_parts;
 mod coordinator;
 mod error;
+mod free_space;
 #[cfg(test)]
 mod grown_runs;
 mod growth;
 mod input_rows;
 mod merge;
 mod open_part;
+mod part_size;
 mod passes;
 mod preview;
 mod priors;
@@ -28,6 +30,7 @@ mod tally;
 mod work;
 mod writer;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -87,10 +90,14 @@ pub async fn run_in(
     let started = clock.now();
     let input = Arc::new(OrderedInput::open(&job.input)?);
     let schema = part_schema(job, &input)?;
-    let mut identity = setup::identity(job, &input, context.clock.wall())?;
     let found = retry::persist(&*clock, || folder.look()).await?;
-    identity.layout = folder.layout(job.output.layout, found.as_ref());
-    let folder = folder.laid_out(identity.layout);
+    let layout = folder.layout(job.output.layout, found.as_ref());
+    let folder = setup::place_journal(job, folder.laid_out(layout))?;
+    let prompt = setup::prompt(job);
+    let rows_per_part = part_size::rows_per_part(job, &prompt, folder.takes_small_writes());
+    let job = &with_rows_per_part(job, rows_per_part);
+    let mut identity = setup::identity(job, &input, clock.wall())?;
+    identity.layout = layout;
     if let Some(found) = &found {
         refuse_another_job(&folder, found, &identity)?;
         if is_finished(job, &identity, found) {
@@ -107,7 +114,7 @@ pub async fn run_in(
 
     let run = setup::run_name(context.clock.wall())?;
     let secret = found.as_ref().map_or(&identity, |found| &found.job).secret.bytes();
-    let staged = Staged::set(job, &context, &folder, secret, &run)?;
+    let staged = Staged::set(job, &context, prompt, &folder, secret, &run)?;
     let spec = WriterSpec {
         job: identity.clone(),
         schema,
@@ -123,6 +130,10 @@ pub async fn run_in(
         context.events.emit(Event::Warning { message });
     }
     let work = Work::find(job, output.plan(), output.records(), growth.changes);
+    if !work.is_empty() {
+        setup::refuse_to_leave_a_journal(job, &output)?;
+        setup::refuse_a_full_disk(job, &input, &folder, &work)?;
+    }
     announce(job, &run, &output, &work, staged.limits(), &*context.events);
     let is_short = output.plan().rows() < output.known_input().whole_rows();
     if !work.is_empty() || (is_short && output.is_finished()) {
@@ -155,6 +166,13 @@ pub async fn run_in(
     report.dropped_duplicates = input.dropped_duplicates();
     events.emit(report.event());
     Ok(report)
+}
+
+/// The job with the size of its parts settled.
+fn with_rows_per_part(job: &JobSpec, rows_per_part: NonZeroU32) -> JobSpec {
+    let mut job = job.clone();
+    job.output.rows_per_part = Some(rows_per_part);
+    job
 }
 
 /// The columns of the output; checked before the output is touched.

@@ -1,6 +1,7 @@
 //! Whatever storage does, and wherever a run dies: nothing paid is lost and no row stands twice.
 
 use std::io::ErrorKind;
+use std::num::NonZeroU32;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -13,12 +14,16 @@ use batchclass::domain::{Clock, Event, JobSpec, Moment, UnixMillis};
 use batchclass::output::store::{
     Fault, FaultyStore, LocalStore, MemoryStore, Store, StoreError, Then,
 };
+use batchclass::pipeline::FailureKind;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::support::hooked_store::{HookedStore, Step, When};
 use crate::support::rehearsal::{Asked, Rehearsal, kept_ids, orders_job, provider, stored_rows};
-use crate::support::{OutputRow, Scratch, orders_csv};
+use crate::support::{
+    BINARY, Finished, OutputRow, Scratch, Simulated, order_label, orders_csv, read_parts,
+    simulated_config,
+};
 
 const ROWS: usize = 40;
 
@@ -375,6 +380,247 @@ fn an_interrupted_run_tries_a_failing_commit_once_more_and_ends() {
     assert_eq!((asked.rows(), asked.distinct_rows()), (200, 200));
 }
 
+/// The folders in `folder`, by name.
+fn folders_in(folder: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// A run, where the output takes no small writes, that storage stops at its first part.
+fn stop_off_disk(job: &JobSpec, inner: &Arc<dyn Store>, asked: &Asked) {
+    let faulty = HookedStore::new(Arc::clone(inner), |step: &Step<'_>| {
+        if step.name.starts_with("part-") { Err(full(step.name)) } else { Ok(()) }
+    });
+    let stopped = Rehearsal::of(job, Arc::new(faulty)).off_disk().run(asked.provider()).unwrap();
+    assert_eq!(stopped.end, RunEnd::Storage, "{stopped:?}");
+    assert_eq!(stopped.unwritten, asked.rows() as u64);
+}
+
+#[test]
+fn where_the_output_takes_no_journal_it_stands_in_the_state_folder_under_the_outputs_name() {
+    let scratch = Scratch::new();
+    let mut job = lay(&scratch, ROWS, 15);
+    job.output.state_folder = Some(scratch.path("state"));
+    let mut other = job.clone();
+    other.output.location = scratch.path("other").into();
+    let (asked, others) = (Asked::default(), Asked::default());
+    let [inner, others_inner]: [Arc<dyn Store>; 2] =
+        std::array::from_fn(|_| Arc::new(MemoryStore::default()) as Arc<dyn Store>);
+    stop_off_disk(&job, &inner, &asked);
+    stop_off_disk(&other, &others_inner, &others);
+    assert_eq!(folders_in(&scratch.path("state/journals")).len(), 2);
+    assert!(!scratch.path("out/_batchclass/journal").exists());
+
+    let (before, rerun) = (asked.rows(), Rehearsal::of(&job, inner.clone()).off_disk());
+    assert!(before > 0 && rerun.run(asked.provider()).unwrap().is_success);
+    assert_eq!((asked.rows(), asked.distinct_rows()), (ROWS, ROWS));
+    assert_eq!(stored_rows(inner.as_ref()), clean_rows());
+}
+
+#[test]
+fn a_journal_stands_in_the_folder_that_is_named_and_no_other_is_left_behind_unseen() {
+    let scratch = Scratch::new();
+    let mut job = lay(&scratch, ROWS, 15);
+    job.output.state_folder = Some(scratch.path("state"));
+    let inner: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let asked = Asked::default();
+    stop_off_disk(&job, &inner, &asked);
+
+    let mut named = job.clone();
+    named.output.journal_folder = Some(scratch.path("journals"));
+    let before = asked.rows();
+    let refused = Rehearsal::of(&named, inner.clone()).off_disk().run(asked.provider());
+    let refused = refused.unwrap_err().to_string();
+    assert_eq!(asked.rows(), before, "nothing is asked by a run that is refused");
+    assert!(refused.contains("answers of this output wait in the journal"), "{refused}");
+    assert!(refused.contains(&*scratch.path("state/journals").to_string_lossy()), "{refused}");
+    // As the message says.
+    #[expect(clippy::disallowed_methods, reason = "a test moves its own folder")]
+    std::fs::rename(scratch.path("state/journals"), scratch.path("journals")).unwrap();
+    Rehearsal::of(&named, inner).off_disk().run(asked.provider()).unwrap();
+    assert_eq!((asked.rows(), asked.distinct_rows()), (ROWS, ROWS));
+}
+
+#[test]
+fn without_any_place_for_the_journal_nothing_is_asked() {
+    let scratch = Scratch::new();
+    let job = lay(&scratch, ROWS, 15);
+    let (inner, asked) = (Arc::new(MemoryStore::default()), Asked::default());
+    let refused = Rehearsal::of(&job, inner.clone()).off_disk().run(asked.provider()).unwrap_err();
+    assert!(refused.to_string().contains("--journal-folder"), "{refused}");
+    assert_eq!((refused.kind(), asked.rows()), (FailureKind::Usage, 0));
+    assert_eq!(inner.list("").unwrap(), []);
+}
+
+#[test]
+fn parts_are_planned_small_where_the_journal_is_on_another_disk() {
+    let planned = |limit, is_on_disk: bool| {
+        let scratch = Scratch::new();
+        let mut job = lay(&scratch, 700, 1);
+        job.output.rows_per_part = None;
+        job.output.state_folder = Some(scratch.path("state"));
+        job.limits.tokens_per_minute = NonZeroU32::new(limit);
+        let rehearsal = Rehearsal::of(&job, Arc::new(MemoryStore::default()));
+        let rehearsal = if is_on_disk { rehearsal } else { rehearsal.off_disk() };
+        rehearsal.run(Asked::default().provider()).unwrap().files.len()
+    };
+    // 500 rows at least; a rehearsal without limit has 10,000.
+    assert_eq!((planned(20_000, false), planned(0, false), planned(20_000, true)), (2, 1, 1));
+}
+
+/// Runs a script as the root of mounts of its own; `None`, and a word of it, where the system
+/// refuses that.
+fn with_own_mounts(scratch: &Scratch, script: &str) -> Option<Finished> {
+    let unshare = |script: &str| {
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-euc", script]);
+        command.current_dir(scratch.path(".")).env("BATCHCLASS", BINARY).output()
+    };
+    if !unshare("mount -t tmpfs tmpfs /mnt").is_ok_and(|output| output.status.success()) {
+        #[expect(
+            clippy::disallowed_macros,
+            clippy::print_stderr,
+            reason = "says what is not shown"
+        )]
+        {
+            eprintln!("skipped: no user may mount here");
+        }
+        return None;
+    }
+    Some(Finished::of(unshare(script).unwrap()))
+}
+
+/// Rows of 2 kB that hardly get smaller, of which 20 bytes are asked about, in parts of 400 kB.
+fn lay_large(scratch: &Scratch, server: &Simulated) {
+    let mut chance: u64 = 1;
+    let mut letter = || {
+        chance =
+            chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
+                [(chance >> 58) as usize],
+        )
+    };
+    let mut csv = String::new();
+    for (row, line) in orders_csv(LARGE_ROWS).lines().enumerate() {
+        let blob: String = (0..2_000).map(|_| letter()).collect();
+        let blob = if row == 0 { "blob" } else { &blob };
+        csv.push_str(&format!("{line},{blob}\n"));
+    }
+    scratch.write("orders.csv", &csv);
+    let rest = "\n[batch]\nrows_per_call = 10\n[output]\nrows_per_part = 200\n";
+    scratch.write("batchclass.toml", &(simulated_config(server) + rest));
+}
+
+const LARGE_ROWS: usize = 2_000;
+
+/// Each row once, with its label, in the parts in this folder.
+fn expect_all_labelled(folder: &Path) {
+    let rows = read_parts(folder);
+    assert_eq!(rows.len(), LARGE_ROWS);
+    assert!(rows.is_sorted_by_key(|row| row.id));
+    for row in rows {
+        assert_eq!(row.label.as_deref(), Some(order_label(row.id)), "{}", row.text);
+    }
+}
+
+#[test]
+fn a_disk_that_fills_up_ends_the_run_with_a_sentence_and_nothing_is_paid_twice() {
+    let scratch = Scratch::new();
+    let server = Simulated::start(&[]);
+    lay_large(&scratch, &server);
+    let script = "
+        mkdir out && mount -t tmpfs -o size=2500k tmpfs out
+        code=0; $BATCHCLASS orders.csv out 2> first || code=$?
+        test $code = 4
+        ls out/*.parquet > parts
+        mount -o remount,size=64m out
+        $BATCHCLASS orders.csv out
+        cp -r out copy";
+    let Some(finished) = with_own_mounts(&scratch, script) else { return };
+    let first = std::fs::read_to_string(scratch.path("first")).unwrap_or_default();
+    assert_eq!(finished.code, Some(0), "{first}\n{}", finished.stderr);
+    assert!(first.contains("failed: No space left on device"), "{first}");
+    let advice = first.lines().last().unwrap();
+    assert!(advice.starts_with("free space and run the same command again"), "{first}");
+    assert!(!std::fs::read_to_string(scratch.path("parts")).unwrap().is_empty(), "in mid-run");
+    expect_all_labelled(&scratch.path("copy"));
+    assert_eq!(server.count("rows_asked_again_unexplained"), 0);
+}
+
+#[test]
+fn a_journal_whose_disk_fills_up_ends_the_run_and_only_what_is_in_flight_is_paid_twice() {
+    let scratch = Scratch::new();
+    let server = Simulated::start(&["--latency-ms", "20"]);
+    lay_large(&scratch, &server);
+    let script = "
+        mkdir journals && mount -t tmpfs -o size=1100k tmpfs journals
+        run='orders.csv out --journal-folder journals'
+        $BATCHCLASS $run --tokens-per-minute 200_000 --progress json 2> first & run_id=$!
+        tries=0
+        until test -e out/part-000001.parquet; do
+            tries=$((tries + 1)); test $tries -lt 600; sleep 0.05
+        done
+        dd if=/dev/zero of=journals/fill bs=4k 2> dd || true
+        code=0; wait $run_id || code=$?
+        test $code = 4
+        rm journals/fill
+        exec $BATCHCLASS $run --tokens-per-minute 0";
+    let Some(finished) = with_own_mounts(&scratch, script) else { return };
+    let first = std::fs::read_to_string(scratch.path("first")).unwrap_or_default();
+    assert_eq!(finished.code, Some(0), "{first}\n{}", finished.stderr);
+    expect_all_labelled(&scratch.path("out"));
+    assert!(!scratch.path("out/_batchclass/journal").exists());
+    let events = first.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let in_flight = events.filter(|event| event["event"] == "call_started").last().unwrap();
+    let in_flight = in_flight["in_flight"].as_u64().unwrap();
+    let asked_twice = server.count("rows_asked") - LARGE_ROWS as u64;
+    assert!(asked_twice <= 10 * in_flight, "{asked_twice} rows, {in_flight} calls in flight");
+}
+
+#[test]
+fn a_disk_that_is_full_already_is_noticed_before_the_first_call() {
+    let scratch = Scratch::new();
+    let server = Simulated::start(&[]);
+    lay_large(&scratch, &server);
+    let script = "
+        mkdir out && mount -t tmpfs -o size=1m tmpfs out
+        exec $BATCHCLASS orders.csv out";
+    let Some(finished) = with_own_mounts(&scratch, script) else { return };
+    let finished = finished.expect_code(4);
+    assert!(finished.stderr.contains("the disk of out has 1.0 MiB free"), "{}", finished.stderr);
+    assert_eq!(server.count("rows_asked"), 0);
+}
+
+#[test]
+fn a_mount_that_goes_away_is_noticed_before_the_next_part() {
+    let scratch = Scratch::new();
+    let server = Simulated::start(&["--latency-ms", "20"]);
+    lay_large(&scratch, &server);
+    // A mount of a folder on the same device: the device's number alone would not tell.
+    let script = "
+        mkdir disk out && mount --bind disk out
+        $BATCHCLASS orders.csv out --tokens-per-minute 200_000 2> first & run=$!
+        tries=0
+        until test -e out/part-000001.parquet; do
+            tries=$((tries + 1)); test $tries -lt 600; sleep 0.05
+        done
+        umount --lazy out
+        code=0; wait $run || code=$?
+        test $code = 4
+        ls -A out > underneath
+        mount --bind disk out
+        exec $BATCHCLASS orders.csv out --tokens-per-minute 0";
+    let Some(finished) = with_own_mounts(&scratch, script) else { return };
+    let first = std::fs::read_to_string(scratch.path("first")).unwrap_or_default();
+    assert_eq!(finished.code, Some(0), "{first}\n{}", finished.stderr);
+    assert!(first.contains("was it unmounted?"), "{first}");
+    assert!(first.contains("mount it again and run the same command again: "), "{first}");
+    assert_eq!(std::fs::read_to_string(scratch.path("underneath")).unwrap(), "");
+    expect_all_labelled(&scratch.path("disk"));
+    assert_eq!(server.count("rows_asked"), LARGE_ROWS as u64);
+}
+
 /// Where the killed runs keep their output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
@@ -459,7 +705,7 @@ fn die_and_go_on(place: Place, at: u64, when: When, clean: &[OutputRow]) -> bool
     scratch.write("orders.csv", &orders_csv(ROWS));
     let is_killed = is_killed(place, &scratch, at, when);
     let store = place.store(&scratch.path("."));
-    let kept = kept_ids(store.as_ref(), &scratch.path("out"));
+    let kept = kept_ids(store.as_ref(), &scratch.path("out/_batchclass/journal"));
 
     let asked = Asked::default();
     let job = killed_job(&scratch.path("."));

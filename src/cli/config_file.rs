@@ -127,8 +127,9 @@ pub fn read(file: &Path) -> Result<Settings, ConfigError> {
     let text = std::fs::read_to_string(file)
         .map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
     let mut settings = parse(&text, file)?;
-    if let (Some(folder), Some(path)) = (file.parent(), &mut settings.task.instructions_file) {
-        *path = folder.join(&*path);
+    let paths = [&mut settings.task.instructions_file, &mut settings.output.journal_folder];
+    for path in paths.into_iter().flatten() {
+        *path = file.parent().unwrap_or(Path::new("")).join(&*path);
     }
     Ok(settings)
 }
@@ -416,8 +417,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("job.toml");
         #[expect(clippy::disallowed_methods, reason = "a config to read")]
-        std::fs::write(&file, "instructions_file = 'prompt.md'").unwrap();
+        std::fs::write(&file, "instructions_file = 'prompt.md'\noutput.journal_folder = 'j'")
+            .unwrap();
         let settings = read(&file).unwrap();
         assert_eq!(settings.task.instructions_file, Some(folder.path().join("prompt.md")));
+        assert_eq!(settings.output.journal_folder, Some(folder.path().join("j")));
     }
 }

@@ -12,8 +12,8 @@ use super::values::{Count, LayoutChoice};
 use crate::domain::spec::{
     API_KEY_ENV, AnswerForm, BASE_URL, BatchSpec, CONNECT_TIMEOUT_S, DEDUPE_TEXTS, GIVE_UP_AFTER_S,
     IdSource, InputSpec, LABEL_COLUMN, Limits, MAX_ATTEMPTS, MAX_OUTPUT_TOKENS, ModelSpec,
-    OutputSpec, ProviderKind, READ_TIMEOUT_S, REPLY_TIMEOUT_S, ROWS_PER_CALL, ROWS_PER_PART,
-    SORT_MEMORY, TOKENS_PER_CALL, Vocabulary,
+    OutputSpec, ProviderKind, READ_TIMEOUT_S, REPLY_TIMEOUT_S, ROWS_PER_CALL, SORT_MEMORY,
+    TOKENS_PER_CALL, Vocabulary,
 };
 use crate::domain::{
     Codebook, CodebookError, JobSpec, Location, LocationError, Template, TemplateError, Tokens,
@@ -196,11 +196,13 @@ pub fn job(
             location: Location::parse(output.as_os_str())?,
             cloud,
             layout: writing.layout.and_then(LayoutChoice::wish),
-            rows_per_part: at_least_one(writing.rows_per_part.map_or(ROWS_PER_PART, small)),
+            rows_per_part: writing.rows_per_part.map(|rows| at_least_one(small(rows))),
             label_column: column("label_column", writing.label_column)?
                 .unwrap_or_else(|| LABEL_COLUMN.to_owned()),
             max_unlabelled: writing.max_unlabelled.map_or(0, Count::get),
             retry: writing.retry.unwrap_or_default().0,
+            journal_folder: writing.journal_folder,
+            state_folder: None,
         },
         row_limit: run.limit.and_then(|limit| NonZeroU64::new(limit.get())),
         give_up_after: run

@@ -55,6 +55,7 @@ const SETTINGS: &[(&str, &str, &str, &str, &str)] = &[
     ("output", "retry", "retry", "refused,unsure", "['refused', 'unsure']"),
     ("storage", "endpoint_url", "endpoint-url", "http://localhost:9000", "'http://localhost:9000'"),
     ("storage", "region", "region", "eu-west-1", "'eu-west-1'"),
+    ("output", "journal_folder", "journal-folder", "/data/j", "'/data/j'"),
     ("run", "limit", "limit", "1000", "1_000"),
     ("run", "give_up_after", "give-up-after", "2h", "'2h'"),
     ("run", "progress", "progress", "json", "'json'"),

@@ -74,7 +74,8 @@ usage_failures!(ConfigError, JobError, ApiKeyError, ProviderSetupError);
 pub(super) fn run(arguments: RunArguments) -> Result<ExitCode, Failure> {
     let (settings, config) = settings(arguments.settings, &arguments.config)?;
     let mode = settings.run.progress.unwrap_or_default();
-    let job = job(settings, arguments.input, arguments.output, config.as_deref())?;
+    let mut job = job(settings, arguments.input, arguments.output, config.as_deref())?;
+    job.output.state_folder = environment::state_folder();
     let desk = Desk::open(&job, mode)?;
     let stop = desk.around.stop.clone();
     let report = desk.see_through(|around| engine::run(job, around))?;

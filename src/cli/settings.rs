@@ -238,8 +238,9 @@ section! {
     OutputSettings ["output", "Output"] {
         /// Rows in each numbered Parquet part [default: 50000]
         ///
-        /// It holds for rows that are planned from now on; parts that are planned already stay as
-        /// they are. Smaller parts appear sooner.
+        /// In object storage and on FUSE mounts the default is about a minute's worth of
+        /// tokens_per_minute, since a lost machine loses at most one part's answers there. It holds
+        /// for rows that are planned from now on; parts that are planned already stay as they are.
         #[arg(env = "BATCHCLASS_ROWS_PER_PART", value_name = "ROWS")]
         rows_per_part: Positive32,
 
@@ -271,6 +272,15 @@ section! {
         /// refusal every night. Example: --retry refused,unsure
         #[arg(env = "BATCHCLASS_RETRY", value_name = "REASONS")]
         retry: Reasons,
+
+        /// Where journals of paid answers are kept [default: beside the parts, else the state folder]
+        ///
+        /// A journal holds answers until their part is written. On a disk it stands in
+        /// OUT/_batchclass/journal, else in $XDG_STATE_HOME/batchclass or
+        /// ~/.local/state/batchclass. Name a folder that outlives the machine where those don't, as
+        /// in a container; each output has its own folder in it. Example: --journal-folder /data/j
+        #[arg(env = "BATCHCLASS_JOURNAL_FOLDER", value_name = "PATH")]
+        journal_folder: PathBuf,
     }
 }
 

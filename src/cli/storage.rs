@@ -1,7 +1,5 @@
 //! `[storage]` and the environment to how object storage is reached.
 
-use std::path::PathBuf;
-
 use super::environment;
 use super::settings::StorageSettings;
 use crate::domain::spec::CloudSpec;
@@ -35,7 +33,7 @@ pub fn cloud(settings: StorageSettings) -> Result<CloudSpec, EndpointError> {
         .filter_map(|name| environment::variable(&name).map(|value| (name, value)))
         .collect();
     let region = settings.region.filter(|region| !region.is_empty());
-    Ok(CloudSpec { endpoint_url, region, environment, state_folder: state_folder() })
+    Ok(CloudSpec { endpoint_url, region, environment })
 }
 
 fn check(url: &str) -> Result<(), EndpointError> {
@@ -53,14 +51,6 @@ fn check(url: &str) -> Result<(), EndpointError> {
         return refuse("holds a `?` or `#`; it ends before the bucket");
     }
     Ok(())
-}
-
-/// Where programs keep on local disk what outlives a run.
-fn state_folder() -> PathBuf {
-    let folder = |name: &str| environment::variable(name).map(PathBuf::from);
-    let of_user = || folder("HOME").map(|home| home.join(".local/state"));
-    let state = folder("XDG_STATE_HOME").filter(|path| path.is_absolute()).or_else(of_user);
-    state.unwrap_or_else(std::env::temp_dir).join("batchclass")
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub const TOKENS_PER_CALL: u32 = 8_000;
 pub const MAX_ATTEMPTS: u16 = 3;
 /// Default of [`BatchSpec::dedupe_texts`].
 pub const DEDUPE_TEXTS: usize = 200_000;
-/// Default of [`OutputSpec::rows_per_part`].
+/// Default of [`OutputSpec::rows_per_part`] on a disk.
 pub const ROWS_PER_PART: u32 = 50_000;
 /// Default of [`OutputSpec::label_column`].
 pub const LABEL_COLUMN: &str = "label";
@@ -252,14 +252,20 @@ pub struct OutputSpec {
     pub cloud: CloudSpec,
     /// How parts are filled; `None` leaves it to what the storage can do.
     pub layout: Option<Layout>,
-    /// Rows in each part.
-    pub rows_per_part: NonZeroU32,
+    /// Rows in each part; `None` plans [`ROWS_PER_PART`] on a disk, and about a minute's worth of
+    /// the limit elsewhere.
+    pub rows_per_part: Option<NonZeroU32>,
     /// The name of the column with the label; the reason's column adds `_reason`.
     pub label_column: String,
     /// `_SUCCESS` is written, and the exit code is 0, with at most this many rows unlabelled.
     pub max_unlabelled: u64,
     /// Reasons that are asked again although they usually are not.
     pub retry: Vec<Reason>,
+    /// Holds the journals of all outputs, each in a folder of its own; `None` keeps a journal
+    /// beside the parts, or in [`OutputSpec::state_folder`] where storage takes no small writes.
+    pub journal_folder: Option<PathBuf>,
+    /// The user's folder for what this program keeps between runs, if there is one.
+    pub state_folder: Option<PathBuf>,
 }
 
 /// How object storage is reached.
@@ -272,8 +278,6 @@ pub struct CloudSpec {
     /// The variables by which the services' own tools are set up: `AWS_*`, `AZURE_*`, `GOOGLE_*`,
     /// `HOME`. Some are secrets, so they are never shown.
     pub environment: BTreeMap<String, String>,
-    /// Where stands on local disk what object storage can't keep.
-    pub state_folder: PathBuf,
 }
 
 impl std::fmt::Debug for CloudSpec {
@@ -286,6 +290,12 @@ impl std::fmt::Debug for CloudSpec {
 }
 
 impl OutputSpec {
+    /// Rows in each part, where nothing tells what the output's storage is.
+    pub fn rows_per_part(&self) -> NonZeroU32 {
+        const DEFAULT: NonZeroU32 = NonZeroU32::new(ROWS_PER_PART).unwrap();
+        self.rows_per_part.unwrap_or(DEFAULT)
+    }
+
     /// The name of the column that says why there is no label.
     pub fn reason_column(&self) -> String {
         reason_column(&self.label_column)

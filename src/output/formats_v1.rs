@@ -99,7 +99,7 @@ fn write_samples() {
     let mut journal = journal::Journal::open(spec, &journal::Replay::default(), |_| true).unwrap();
     let at = UnixMillis(1_800_000_000_500);
     journal.call_sent(1, Tokens(900), at).unwrap();
-    journal.reply(journal::tests_support::reply_for(1, &[0, 12])).unwrap();
+    journal.reply(&journal::tests_support::reply_for(1, &[0, 12])).unwrap();
     journal.call_settled(1, Tokens(720)).unwrap();
     journal.call_sent(2, Tokens(900), at).unwrap();
     journal.close().unwrap();

@@ -128,7 +128,7 @@ impl Job {
                 host: spec.model.host(),
             },
             label_column: spec.output.label_column.clone(),
-            stretch: Plan::default().extend_to(planned, spec.output.rows_per_part),
+            stretch: Plan::default().extend_to(planned, spec.output.rows_per_part()),
         })
     }
 

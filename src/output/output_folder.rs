@@ -8,9 +8,6 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-
-use super::checked_line::hex;
 use super::claim::Claim;
 use super::edition::{self, Standing};
 use super::error::OutputError;
@@ -35,7 +32,9 @@ pub struct OutputFolder {
     location: Location,
     kind: Kind,
     store: Arc<dyn Store>,
-    journal: PathBuf,
+    /// Where the journal is, if not beside the parts.
+    journal: Option<PathBuf>,
+    takes_small_writes: bool,
 }
 
 /// What a run brings along to write to an output.
@@ -71,12 +70,12 @@ impl OutputFolder {
         let location = location.into();
         let kind = Kind::of_folder(&location);
         let store = store_of(&location, kind.layout());
-        let journal = location.join(names::JOURNAL);
-        OutputFolder { location: location.into(), kind, store, journal }
+        let takes_small_writes = kind.layout() == Layout::Replace;
+        OutputFolder { location: location.into(), kind, store, journal: None, takes_small_writes }
     }
 
-    /// The folder at `location`, wherever that is; object storage is reached as `cloud` says, and
-    /// the journal of what is kept there stands in its state folder. Touches nothing.
+    /// The folder at `location`, wherever that is; object storage is reached as `cloud` says.
+    /// Touches nothing.
     ///
     /// # Errors
     /// If the settings and credentials in `cloud` can't be used.
@@ -85,12 +84,12 @@ impl OutputFolder {
             Location::Path(path) => return Ok(OutputFolder::new(path)),
             Location::Object(url) => url,
         };
-        let place = hex(&Sha256::digest(url.canonical()));
         Ok(OutputFolder {
             location: location.clone(),
             kind: Kind::ObjectStore,
             store: Arc::new(ObjectStorage::connect(url, cloud)?),
-            journal: cloud.state_folder.join("journals").join(&place[..16]),
+            journal: None,
+            takes_small_writes: false,
         })
     }
 
@@ -102,7 +101,8 @@ impl OutputFolder {
                 Some(folder),
             ) => {
                 let store = store_of(folder, layout);
-                OutputFolder { store, ..self }
+                let takes_small_writes = layout == Layout::Replace;
+                OutputFolder { store, takes_small_writes, ..self }
             }
             _ => self,
         }
@@ -124,8 +124,24 @@ impl OutputFolder {
     /// The output that is kept in `store`; `location` on a local disk takes claims and journal.
     pub fn with_store(location: impl Into<PathBuf>, store: Arc<dyn Store>) -> OutputFolder {
         let location = location.into();
-        let journal = location.join(names::JOURNAL);
-        OutputFolder { location: location.into(), kind: Kind::Memory, store, journal }
+        OutputFolder {
+            location: location.into(),
+            kind: Kind::Memory,
+            store,
+            journal: None,
+            takes_small_writes: true,
+        }
+    }
+
+    /// The same output, whose storage takes no small, frequent writes: a journal needs a folder
+    /// elsewhere.
+    pub fn without_small_writes(self) -> OutputFolder {
+        OutputFolder { takes_small_writes: false, ..self }
+    }
+
+    /// The same output, with its journal in this folder of a local disk.
+    pub fn with_journal_folder(self, folder: PathBuf) -> OutputFolder {
+        OutputFolder { journal: Some(folder), ..self }
     }
 
     /// Where it is.
@@ -133,9 +149,19 @@ impl OutputFolder {
         &self.location
     }
 
-    /// The folder of its journal.
+    /// The folder of its journal: beside the parts, unless it was given another one.
     pub fn journal_folder(&self) -> PathBuf {
-        self.journal.clone()
+        self.journal.clone().unwrap_or_else(|| self.journal_beside())
+    }
+
+    /// Where a journal beside the parts is.
+    pub fn journal_beside(&self) -> PathBuf {
+        self.location.join(names::JOURNAL).into()
+    }
+
+    /// Whether its storage takes a journal's small, frequent writes: it is on a disk.
+    pub fn takes_small_writes(&self) -> bool {
+        self.takes_small_writes
     }
 
     /// Its objects.

@@ -42,8 +42,8 @@ pub(super) struct CallEnd {
     pub(super) took: Duration,
     /// The reply and what it says, or why there is none.
     pub(super) result: Result<(ChatReply, MatchedReply), ProviderError>,
-    /// The journal's word; an error means that storage fails.
-    pub(super) journaled: Result<(), StoreError>,
+    /// What the journal did not take, and why: storage fails.
+    pub(super) unjournaled: Option<(ReplyRecord, StoreError)>,
 }
 
 /// Sends a call and takes its reply: into the journal first, then apart.
@@ -57,15 +57,16 @@ pub(super) async fn run(
     let sent = line.clock.now();
     let reply = line.asker.send(&prepared).await;
     let took = line.clock.now().since(sent);
-    let mut journaled = Ok(());
+    let mut unjournaled = None;
     let result = reply.map(|reply| {
         let record = record(number, &parcel, &prepared, &reply, &*line.clock);
-        journaled = line.journal().reply(record);
+        let journaled = line.journal().reply(&record);
+        unjournaled = journaled.err().map(|error| (record, error));
         let is_cut = reply.finish == Finish::Length;
         let matched = match_reply(&reply.content, is_cut, &prepared.keys, &line.codebook);
         (reply, matched)
     });
-    CallEnd { number, parcel, prepared, reservation, took, result, journaled }
+    CallEnd { number, parcel, prepared, reservation, took, result, unjournaled }
 }
 
 fn record(

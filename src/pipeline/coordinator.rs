@@ -30,7 +30,7 @@ use crate::llm::batcher::Batcher;
 use crate::llm::dedupe::{self, Dedupe, Met};
 use crate::llm::governor::Governor;
 use crate::output::OutputError;
-use crate::output::journal::Journal;
+use crate::output::journal::ReplyRecord;
 
 /// Rows that may be open at once, where parts are small.
 const OPEN_ROWS: u64 = 200_000;
@@ -76,8 +76,8 @@ pub(super) struct Coordinator<'a> {
     storage: StorageWatch,
     /// Why a commit fails that is going to be tried again.
     storage_error: Option<OutputError>,
-    /// Rows of replies that the journal did not take.
-    unjournaled: u64,
+    /// Replies that the journal did not take.
+    unjournaled: Vec<ReplyRecord>,
     stopped: Option<Stopped>,
     tally: Tally,
 }
@@ -101,7 +101,7 @@ impl<'a> Coordinator<'a> {
             announced: None,
             storage: StorageWatch::new(job.give_up_after, getrandom::u64().unwrap_or_default()),
             storage_error: None,
-            unjournaled: 0,
+            unjournaled: Vec::new(),
             stopped: None,
             tally,
         }
@@ -152,13 +152,20 @@ impl<'a> Coordinator<'a> {
     /// Lets the journal go where it has served; no call is left that could write to it.
     fn close(self) -> (Tally, Option<Stopped>, Writer) {
         let Coordinator { parts, mut tally, mut stopped, unjournaled, .. } = self;
-        let answers = parts.open.answers() + parts.writer.answers();
-        tally.unwritten = answers.saturating_sub(unjournaled);
+        tally.unwritten = parts.open.answers() + parts.writer.answers();
         let journal = Arc::into_inner(parts.line.journal);
         let journal =
             journal.map(|journal| journal.into_inner().unwrap_or_else(|it| it.into_inner()));
-        if let Some(Err(error)) = journal.map(Journal::close) {
-            stopped.get_or_insert(Stopped::Storage(error.into()));
+        if let Some(mut journal) = journal {
+            for record in &unjournaled {
+                // A part that the disk had no room for is gone again and may have left some.
+                if journal.reply(record).is_err() {
+                    tally.unwritten = tally.unwritten.saturating_sub(record.rows.len() as u64);
+                }
+            }
+            if let Err(error) = journal.close() {
+                stopped.get_or_insert(Stopped::Storage(error.into()));
+            }
         }
         (tally, stopped, parts.writer)
     }
@@ -205,7 +212,8 @@ impl<'a> Coordinator<'a> {
 
     /// Whether another chunk may be read: enough is packed already, or too much is open.
     fn wants_rows(&self) -> bool {
-        let open_rows = OPEN_ROWS.max(OPEN_PARTS * u64::from(self.job.output.rows_per_part.get()));
+        let open_rows =
+            OPEN_ROWS.max(OPEN_PARTS * u64::from(self.job.output.rows_per_part().get()));
         let rows_ahead = 4 * self.job.batch.rows_per_call.get() as usize;
         self.stopped.is_none()
             && !self.all_read

@@ -45,6 +45,38 @@ pub enum RunError {
     /// The output folder lies inside the input.
     #[error("the output folder {0} lies inside the input; name another one")]
     OutputInsideInput(String),
+    /// The journal has no place.
+    #[error(
+        "there is no place for the journal of paid answers: this storage takes none, and there is \
+         no home folder; name a folder on a local disk: --journal-folder"
+    )]
+    NoJournalFolder,
+    /// Answers wait in the journal's usual place, and the job names another.
+    #[error(
+        "{answers} answers of this output wait in the journal {}; leave out --journal-folder, or \
+         move it to {}", .usual.display(), .named.display()
+    )]
+    JournalElsewhere {
+        /// How many replies.
+        answers: u64,
+        /// The usual place.
+        usual: std::path::PathBuf,
+        /// The place that the job names.
+        named: std::path::PathBuf,
+    },
+    /// The disk has not even room for a first part.
+    #[error(
+        "the disk of {folder} has {free:.1} MiB free, and about {needed:.1} MiB are needed to begin; \
+         free space and run the same command again"
+    )]
+    DiskFull {
+        /// A folder on it.
+        folder: String,
+        /// What is free, MiB.
+        free: f64,
+        /// What is needed, MiB.
+        needed: f64,
+    },
     /// The system has no thread left.
     #[error("can't start a thread")]
     Thread(#[source] std::io::Error),
@@ -97,8 +129,13 @@ impl RunError {
         match self {
             RunError::Input(error) if error.is_usage() => FailureKind::Usage,
             RunError::Output(error) if error.is_usage() => FailureKind::Usage,
-            RunError::Input(_) | RunError::Output(_) | RunError::Reopen(..) => FailureKind::Storage,
-            RunError::PartSchema(_)
+            RunError::Input(_)
+            | RunError::Output(_)
+            | RunError::Reopen(..)
+            | RunError::DiskFull { .. } => FailureKind::Storage,
+            RunError::NoJournalFolder
+            | RunError::JournalElsewhere { .. }
+            | RunError::PartSchema(_)
             | RunError::PromptTooLong { .. }
             | RunError::NothingToAsk
             | RunError::OutputInsideInput(_)

@@ -37,7 +37,7 @@ pub(super) fn settle(
     let is_known = output.known_input().is_read_by(now);
     let goes_on = is_known && !lacks_earlier_parts(output);
     if goes_on {
-        output.extend_plan(rows_wanted(job, output.known_input()), job.output.rows_per_part)?;
+        output.extend_plan(rows_wanted(job, output.known_input()), job.output.rows_per_part())?;
         let known = output.known_input();
         let is_in_place = !known.is_later() || missing_parts(output).next().is_none();
         if is_in_place && known.has_its_texts(output.records()) {
@@ -61,7 +61,7 @@ pub(super) fn settle(
         changed: changes.changed.keys().filter_map(generation).collect(),
     };
     let wanted = limited(job, revision.rows) + revision.vanished;
-    output.revise_plan(revision, wanted, job.output.rows_per_part)?;
+    output.revise_plan(revision, wanted, job.output.rows_per_part())?;
     Ok(Growth { changes: Some(changes), message: (!is_known).then_some(description) })
 }
 

@@ -1,13 +1,15 @@
 //! What a run is set up with: the prompt, the job's identity, and how large a call may be.
 
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::RunError;
+use super::free_space::Need;
+use super::work::Work;
 use crate::domain::spec::{IdSource, ProviderKind};
-use crate::domain::{Clock, JobSpec, Tokens, UnixMillis};
+use crate::domain::{Clock, JobSpec, Location, Tokens, UnixMillis};
 use crate::input::{OrderedInput, ROW_NUMBER_COLUMN};
 use crate::llm::asker::Asker;
 use crate::llm::batcher::BatchLimits;
@@ -15,7 +17,9 @@ use crate::llm::governor::{Governor, PastCharge};
 use crate::llm::prompt::Prompt;
 use crate::llm::provider::Endpoint;
 use crate::llm::token_counter::TokenCounter;
-use crate::output::{FileIdentity, Job, OutputError, Provenance, journal};
+use crate::output::{
+    FileIdentity, Job, OpenOutput, OutputError, OutputFolder, Provenance, journal,
+};
 
 /// The fixed part of every call of `job`.
 pub(super) fn prompt(job: &JobSpec) -> Arc<Prompt> {
@@ -85,6 +89,69 @@ pub(super) fn identity(
         modified: file.modified,
     });
     Job::new(job, files.collect(), input.rows(), now).map_err(no_randomness)
+}
+
+/// The output with its journal where that belongs: in the folder that the job names, else where it
+/// usually is.
+///
+/// # Errors
+/// If there is no such place.
+pub(super) fn place_journal(job: &JobSpec, folder: OutputFolder) -> Result<OutputFolder, RunError> {
+    let named = job.output.journal_folder.as_ref().map(|all| all.join(journal_name(&folder)));
+    let place = named.or_else(|| usual_journal(job, &folder)).ok_or(RunError::NoJournalFolder)?;
+    Ok(folder.with_journal_folder(place))
+}
+
+/// Beside the parts, or in the user's state folder where storage takes no small writes.
+fn usual_journal(job: &JobSpec, folder: &OutputFolder) -> Option<PathBuf> {
+    if folder.takes_small_writes() {
+        return Some(folder.journal_beside());
+    }
+    let state = job.output.state_folder.as_ref()?;
+    Some(state.join("journals").join(journal_name(folder)))
+}
+
+fn journal_name(folder: &OutputFolder) -> String {
+    match folder.location() {
+        Location::Path(path) => journal::folder_name(&journal::absolute(path).to_string_lossy()),
+        Location::Object(url) => journal::folder_name(&url.join("")),
+    }
+}
+
+/// Refuses to go on without answers that wait in the journal's usual place.
+///
+/// # Errors
+/// If some do and the job names another place, or that journal can't be read.
+pub(super) fn refuse_to_leave_a_journal(
+    job: &JobSpec,
+    output: &OpenOutput,
+) -> Result<(), RunError> {
+    let named = output.folder().journal_folder();
+    let usual = usual_journal(job, output.folder()).filter(|usual| *usual != named);
+    let Some(usual) = usual else { return Ok(()) };
+    let left = journal::replay(&usual, output.fingerprint(), output.plan(), |_| ());
+    match left.map_err(OutputError::from)?.replies {
+        0 => Ok(()),
+        answers => Err(RunError::JournalElsewhere { answers, usual, named }),
+    }
+}
+
+/// Refuses a run that the disks have no room for.
+///
+/// # Errors
+/// [`RunError::DiskFull`].
+pub(super) fn refuse_a_full_disk(
+    job: &JobSpec,
+    input: &OrderedInput,
+    folder: &OutputFolder,
+    work: &Work,
+) -> Result<(), RunError> {
+    let rows_left = work.parts().map(|(_, range)| range.rows).sum();
+    let rows_per_part = u64::from(job.output.rows_per_part().get());
+    let bytes = input.files().iter().map(|file| file.bytes).sum();
+    let need = Need::of(rows_left, rows_per_part, input.rows(), bytes, journal::SEGMENT_BYTES);
+    let output = folder.location().as_path().filter(|_| folder.takes_small_writes());
+    need.check(&folder.journal_folder(), output)
 }
 
 /// The name of a run: when it began, and enough chance that no two are the same.

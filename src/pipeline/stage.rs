@@ -39,11 +39,11 @@ impl Staged {
     pub(super) fn set(
         job: &JobSpec,
         context: &RunContext,
+        prompt: Arc<Prompt>,
         folder: &OutputFolder,
         secret: [u8; 32],
         run: &str,
     ) -> Result<Staged, RunError> {
-        let prompt = setup::prompt(job);
         let keys = KeyStream::new(secret, run);
         let provider = Arc::clone(&context.provider);
         let asker = Arc::new(Asker::new(Arc::clone(&prompt), keys, provider, &job.model));

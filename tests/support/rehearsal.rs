@@ -75,10 +75,12 @@ pub fn orders_job(input: &Path, output: &Path, rows_per_part: u32) -> JobSpec {
             location: output.into(),
             cloud: CloudSpec::default(),
             layout: None,
-            rows_per_part: NonZeroU32::new(rows_per_part).unwrap(),
+            rows_per_part: NonZeroU32::new(rows_per_part),
             label_column: "label".into(),
             max_unlabelled: 0,
             retry: Vec::new(),
+            journal_folder: None,
+            state_folder: None,
         },
         row_limit: None,
         give_up_after: Duration::from_secs(1_800),
@@ -177,6 +179,11 @@ impl Rehearsal {
         }
     }
 
+    /// Lets the output be where no journal can be kept.
+    pub fn off_disk(self) -> Rehearsal {
+        Rehearsal { folder: self.folder.without_small_writes(), ..self }
+    }
+
     /// Runs the job to its end, on one thread beside the writer's and the reader's.
     pub fn run(self, provider: Scripted) -> Result<RunReport, RunError> {
         let Rehearsal { job, folder, clock, told, stop } = self;
@@ -197,14 +204,14 @@ pub fn stored_rows(store: &dyn Store) -> Vec<OutputRow> {
         .collect()
 }
 
-/// The ids of the rows whose answers stand in a part or in the journal beneath `output`.
-pub fn kept_ids(store: &dyn Store, output: &Path) -> BTreeSet<i64> {
+/// The ids of the rows whose answers stand in a part or in the journal's folder.
+pub fn kept_ids(store: &dyn Store, journal: &Path) -> BTreeSet<i64> {
     let mut ids: BTreeSet<i64> = stored_rows(store)
         .into_iter()
         .filter(|row| row.label.is_some())
         .map(|row| row.id)
         .collect();
-    for segment in segments(&output.join("_batchclass/journal")) {
+    for segment in segments(journal) {
         for line in std::fs::read_to_string(segment).unwrap().lines() {
             // A line that was cut is no JSON.
             let Ok(line) = serde_json::from_str::<serde_json::Value>(line) else { continue };

@@ -1,12 +1,12 @@
 //! A file of lines that only grows: one `write(2)` for a line, at once.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::super::store::{StoreError, make_folders};
+use super::super::store::{StoreError, sync_folder};
 use super::syncer::Syncer;
 
 /// The file, open for appending.
@@ -29,7 +29,7 @@ impl AppendFile {
     ) -> Result<AppendFile, StoreError> {
         let steps = || {
             let folder = path.parent().unwrap_or(Path::new(""));
-            make_folders(folder)?;
+            make_private_folders(folder)?;
             let mut file =
                 OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
             let written = file.write_all(first);
@@ -85,6 +85,20 @@ impl AppendFile {
     }
 }
 
+/// Makes `folder` and its parents, each of them durable, for the owner alone.
+pub(super) fn make_private_folders(folder: &Path) -> io::Result<()> {
+    if folder.as_os_str().is_empty() || folder.is_dir() {
+        return Ok(());
+    }
+    let parent = folder.parent().unwrap_or(Path::new(""));
+    make_private_folders(parent)?;
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
+        made => made?,
+    }
+    sync_folder(parent)
+}
+
 /// Removes a file; one that is gone is removed already.
 pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
     match std::fs::remove_file(path) {
@@ -115,6 +129,19 @@ mod tests {
         file.append(b"2\n").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"1\n2\n");
         assert_eq!(file.bytes(), 4);
+    }
+
+    #[test]
+    fn the_journal_is_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("state/journals/out/000001.jsonl");
+        AppendFile::create(path.clone(), b"1\n", syncer()).unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o600);
+        for folder in path.ancestors().skip(1).take(3) {
+            assert_eq!(mode(folder), 0o700, "{}", folder.display());
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::checked_line;
 use super::super::store::{self, LocalStore, StoreError};
-use super::append_file::AppendFile;
+use super::append_file::{AppendFile, make_private_folders};
 use super::syncer::Syncer;
 use crate::domain::{Tokens, UnixMillis};
 
@@ -125,6 +125,8 @@ fn compact(path: &Path, now: UnixMillis) -> Result<(), StoreError> {
         return Ok(());
     }
     let folder = path.parent().unwrap_or(Path::new(""));
+    make_private_folders(folder)
+        .map_err(|source| StoreError::from_io("making", folder.display().to_string(), source))?;
     let within = folder.file_name().unwrap_or_default().to_string_lossy();
     let above = folder.parent().unwrap_or(Path::new(""));
     store::put(&LocalStore::new(above), &format!("{within}/{FILE}"), &encoded).map(drop)

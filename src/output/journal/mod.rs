@@ -5,10 +5,12 @@
 
 mod append_file;
 mod charges;
+mod placement;
 mod record;
 mod replay;
 mod syncer;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use std::time::Duration;
 use append_file::AppendFile;
 use charges::Charges;
 pub use charges::{PastCharge, past_charges};
+pub use placement::{absolute, folder_name};
 #[cfg(test)]
 pub(in crate::output) use record::tests as tests_support;
 pub use record::{JournaledRow, ReplyEnd, ReplyRecord};
@@ -37,7 +40,7 @@ pub const SEGMENT_BYTES: u64 = 8 << 20;
 /// Where and for whom a journal is kept.
 #[derive(Clone, Debug)]
 pub struct JournalSpec {
-    /// Its folder, on a local disk; made when the first call is sent.
+    /// Its folder, on a local disk; made, for the owner alone, when the first call is sent.
     pub folder: PathBuf,
     /// The job that all its entries are bound to.
     pub job: Fingerprint,
@@ -128,13 +131,13 @@ impl Journal {
     ///
     /// # Errors
     /// If it can't be written, or an earlier write could not be synced.
-    pub fn reply(&mut self, record: ReplyRecord) -> Result<(), StoreError> {
+    pub fn reply(&mut self, record: &ReplyRecord) -> Result<(), StoreError> {
         if self.active.as_ref().is_some_and(|it| it.file.bytes() >= self.spec.segment_bytes) {
             self.close_segment()?;
         }
         let parts: BTreeSet<PartNumber> =
             record.rows.iter().filter_map(|row| self.spec.plan.part_of(row.position)).collect();
-        let line = self.encode(&Line::Reply(record))?;
+        let line = self.encode(&Line::Reply(Cow::Borrowed(record)))?;
         let segment = match self.active.take() {
             Some(segment) => segment,
             None => self.begin_segment()?,
@@ -211,7 +214,7 @@ impl Journal {
         Ok(())
     }
 
-    fn encode(&self, line: &Line) -> Result<Vec<u8>, StoreError> {
+    fn encode(&self, line: &Line<'_>) -> Result<Vec<u8>, StoreError> {
         checked_line::encode(line).map_err(|error| {
             StoreError::from_io("writing", self.spec.folder.display().to_string(), error.into())
         })
@@ -272,7 +275,7 @@ mod tests {
         for run in 0..3 {
             let mut journal = open(folder.path(), &format!("r{run}"), |_| true);
             for call in 0..3 {
-                journal.reply(reply_for(run * 3 + call, &[1, 12])).unwrap();
+                journal.reply(&reply_for(run * 3 + call, &[1, 12])).unwrap();
             }
         }
         let calls: Vec<u64> = replayed(folder.path()).iter().map(|record| record.call).collect();
@@ -284,8 +287,8 @@ mod tests {
     fn a_segment_goes_when_all_its_parts_are_committed_and_not_before() {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = open(folder.path(), "r1", |_| true);
-        journal.reply(reply_for(1, &[1, 12])).unwrap();
-        journal.reply(reply_for(2, &[13, 25])).unwrap();
+        journal.reply(&reply_for(1, &[1, 12])).unwrap();
+        journal.reply(&reply_for(2, &[13, 25])).unwrap();
         journal.part_committed(PartNumber(1)).unwrap();
         assert_eq!(segments(folder.path()), 2);
         journal.part_committed(PartNumber(2)).unwrap();
@@ -299,9 +302,9 @@ mod tests {
     fn an_answer_after_its_parts_commit_waits_for_the_next_one() {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = open(folder.path(), "r1", |_| true);
-        journal.reply(reply_for(1, &[1])).unwrap();
+        journal.reply(&reply_for(1, &[1])).unwrap();
         journal.part_committed(PartNumber(1)).unwrap();
-        journal.reply(reply_for(2, &[2])).unwrap();
+        journal.reply(&reply_for(2, &[2])).unwrap();
         journal.close().unwrap();
         assert_eq!(replayed(folder.path()), [reply_for(2, &[2])]);
     }
@@ -311,12 +314,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = open(folder.path(), "r1", |_| true);
         for (call, row) in [(1, 1), (2, 12), (3, 25)] {
-            journal.reply(reply_for(call, &[row])).unwrap();
+            journal.reply(&reply_for(call, &[row])).unwrap();
         }
         drop(journal);
         let mut journal = open(folder.path(), "r2", |part| part == PartNumber(2));
         assert_eq!(replayed(folder.path()), [reply_for(2, &[12])]);
-        journal.reply(reply_for(4, &[13])).unwrap();
+        journal.reply(&reply_for(4, &[13])).unwrap();
         drop(journal);
         assert_eq!(replayed(folder.path()), [reply_for(2, &[12]), reply_for(4, &[13])]);
     }
@@ -333,7 +336,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = open(folder.path(), "r1", |_| true);
         journal.call_sent(1, Tokens(900), UnixMillis(5_000)).unwrap();
-        journal.reply(reply_for(1, &[1])).unwrap();
+        journal.reply(&reply_for(1, &[1])).unwrap();
         journal.call_settled(1, Tokens(700)).unwrap();
         journal.call_sent(2, Tokens(900), UnixMillis(6_000)).unwrap();
         journal.part_committed(PartNumber(1)).unwrap();

@@ -1,5 +1,7 @@
 //! The lines of a segment.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use super::super::job::Fingerprint;
@@ -9,9 +11,9 @@ use crate::domain::{Position, RowId, TextHash, UnixMillis, Usage};
 /// One line of a segment; the first is its header.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Line {
+pub(super) enum Line<'a> {
     Segment(SegmentHeader),
-    Reply(ReplyRecord),
+    Reply(Cow<'a, ReplyRecord>),
 }
 
 /// Binds a segment's lines to their job.

@@ -120,7 +120,7 @@ fn read_segment(
             Some(Line::Reply(record)) => {
                 parts.extend(record.rows.iter().filter_map(|row| plan.part_of(row.position)));
                 found.replies += 1;
-                visit(record);
+                visit(record.into_owned());
             }
             // A line end that follows a torn line stands alone.
             _ if line == b"\n" => {}
@@ -133,6 +133,7 @@ fn read_segment(
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
     use std::num::NonZeroU32;
 
     use super::super::record::SegmentHeader;
@@ -152,7 +153,7 @@ mod tests {
     fn segment(header: SegmentHeader, replies: u64) -> Vec<Vec<u8>> {
         let mut lines = vec![checked_line::encode(&Line::Segment(header)).unwrap()];
         for call in 1..=replies {
-            let reply = Line::Reply(reply_for(call, &[call, call + 10]));
+            let reply = Line::Reply(Cow::Owned(reply_for(call, &[call, call + 10])));
             lines.push(checked_line::encode(&reply).unwrap());
         }
         lines

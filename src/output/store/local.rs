@@ -2,8 +2,8 @@
 //!
 //! An object is written to a hidden file beside its final place, synced, closed, renamed and its
 //! folder synced, so that neither a kill nor a power loss leaves a part of it under its name. All
-//! of it is refused once the folder stands on another device than at the first write: a mount
-//! that went away leaves an ordinary local folder behind.
+//! of it is refused once the folder stands on another mount than at the first write: one that went
+//! away leaves an ordinary local folder behind.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -27,14 +27,14 @@ const UNFINISHED: &str = ".batchclass-tmp";
 #[derive(Debug)]
 pub struct LocalStore {
     root: PathBuf,
-    device: OnceLock<u64>,
+    place: OnceLock<Place>,
     unfinished: AtomicU64,
 }
 
 impl LocalStore {
     /// A store of the files under `root`. Touches nothing.
     pub fn new(root: impl Into<PathBuf>) -> LocalStore {
-        LocalStore { root: root.into(), device: OnceLock::new(), unfinished: AtomicU64::new(0) }
+        LocalStore { root: root.into(), place: OnceLock::new(), unfinished: AtomicU64::new(0) }
     }
 
     /// Whether `name` is a file that a killed writer left unfinished.
@@ -61,7 +61,7 @@ impl LocalStore {
         let path = self.path(name);
         let folder = path.parent().unwrap_or(&self.root);
         let steps = || {
-            self.check_device(make_folders)?;
+            self.check_place(make_folders)?;
             make_folders(folder)?;
             let unfinished = self.unfinished_path(&path);
             let stored = write_synced(&unfinished, bytes, mode_of(name)).and_then(|()| {
@@ -88,22 +88,48 @@ impl LocalStore {
 
     /// Lets `make` make the top folder before the first write; before each later one it has to stand where
     /// it stood.
-    pub(super) fn check_device(
-        &self,
-        make: impl FnOnce(&Path) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let Some(device) = self.device.get() else {
+    pub(super) fn check_place(&self, make: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+        let Some(place) = self.place.get() else {
             make(&self.root)?;
-            let device = fs::metadata(&self.root)?.dev();
-            self.device.get_or_init(|| device);
+            let place = Place::of(&self.root)?;
+            self.place.get_or_init(|| place);
             return Ok(());
         };
-        match fs::metadata(&self.root) {
-            Ok(found) if found.dev() == *device => Ok(()),
+        match Place::of(&self.root) {
+            Ok(found) if found == *place => Ok(()),
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Err(io::Error::other("it is not where it was at the start; was it unmounted?")),
+            _ => Err(io::Error::new(
+                io::ErrorKind::NotConnected,
+                "its folder is not where it was at the start; was it unmounted?",
+            )),
         }
     }
+}
+
+/// What a folder stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    device: u64,
+    /// Tells a bind mount from the folder beneath it; `None` where the system doesn't say.
+    mount: Option<u64>,
+}
+
+impl Place {
+    fn of(folder: &Path) -> io::Result<Place> {
+        Ok(Place { device: fs::metadata(folder)?.dev(), mount: mount_of(folder) })
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn mount_of(folder: &Path) -> Option<u64> {
+    use rustix::fs::{StatxFlags, statx};
+    let found = statx(CWD, folder, AtFlags::empty(), StatxFlags::MNT_ID).ok()?;
+    (found.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(found.stx_mnt_id)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn mount_of(_: &Path) -> Option<u64> {
+    None
 }
 
 impl Store for LocalStore {

@@ -22,7 +22,7 @@ pub use create_once::CreateOnceStore;
 pub use faulty::{Fault, FaultyStore, Then};
 pub use kind::Kind;
 pub use local::LocalStore;
-pub(in crate::output) use local::make_folders;
+pub(in crate::output) use local::{make_folders, sync_folder};
 pub use memory::MemoryStore;
 pub use mount::MountStore;
 pub use object_storage::ObjectStorage;

@@ -29,7 +29,7 @@ impl MountStore {
 
     fn write(&self, name: &str, bytes: &[u8]) -> io::Result<Version> {
         let path = self.files.path(name);
-        self.files.check_device(|root| fs::create_dir_all(root))?;
+        self.files.check_place(|root| fs::create_dir_all(root))?;
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }

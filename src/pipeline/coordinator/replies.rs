@@ -30,10 +30,10 @@ struct FailedCall {
 impl Coordinator<'_> {
     pub(super) fn take_end(&mut self, end: CallEnd) {
         let now = self.now();
-        let CallEnd { number, parcel, prepared, reservation, took, result, journaled, .. } = end;
+        let CallEnd { number, parcel, prepared, reservation, took, result, unjournaled } = end;
         let rows = parcel.rows.len() as u64;
-        if let Err(error) = journaled {
-            self.unjournaled += rows;
+        if let Some((record, error)) = unjournaled {
+            self.unjournaled.push(record);
             self.stop(Stopped::Storage(error.into()));
         }
         let verdict = match result {
