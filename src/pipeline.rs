@@ -11,6 +11,7 @@ mod free_space;
 #[cfg(test)]
 mod grown_runs;
 mod growth;
+mod heartbeat;
 mod input_rows;
 mod merge;
 mod open_part;
@@ -37,6 +38,7 @@ use futures::future::BoxFuture;
 
 use self::coordinator::Coordinator;
 pub use self::error::{FailureKind, RunError};
+use self::heartbeat::Heartbeat;
 pub use self::preview::{PREVIEW_ROWS, Preview, PreviewRow, preview};
 pub use self::report::RunReport;
 pub use self::setup::run_name;
@@ -62,6 +64,8 @@ pub struct RunContext {
     pub clock: Arc<dyn Clock>,
     /// Ends when the run is to stop after what is in flight.
     pub stop: BoxFuture<'static, ()>,
+    /// Whether another run's claim on the output is taken over if that run is not seen to be alive.
+    pub takeover: bool,
 }
 
 /// Runs a job, or goes on with it: afterwards each settled row stands once in a committed part.
@@ -122,8 +126,12 @@ pub async fn run_in(
         id_column: setup::id_column(job).to_owned(),
         provenance: setup::provenance(job, &run),
         started: clock.wall(),
+        takeover: context.takeover,
     };
     let mut output = retry::persist(&*clock, || folder.begin(spec.clone())).await?;
+    let claim = Arc::clone(output.claim());
+    let heartbeat = Heartbeat::start(claim, Arc::clone(&clock), job.give_up_after);
+    let heartbeat = heartbeat.map_err(RunError::Thread)?;
     let growth =
         retry::persist(&*clock, || growth::settle(job, &identity, &input, &mut output)).await?;
     if let Some(message) = growth.message {
@@ -146,7 +154,7 @@ pub async fn run_in(
     if let Some(output) = left.output.take_if(|_| !work.is_empty()) {
         let parts = staged.assemble(job, &input, output, work, &run, context)?;
         let writer;
-        (tally, stopped, writer) = Coordinator::new(job, parts).run().await?;
+        (tally, stopped, writer) = Coordinator::new(job, parts, &heartbeat).run().await?;
         left = writer.finish().await;
     }
     let mut is_success = false;

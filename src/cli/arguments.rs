@@ -114,6 +114,13 @@ pub struct RunArguments {
     /// Where the settings come from.
     #[command(flatten)]
     pub config: ConfigArgument,
+    /// Take OUT over from a run on another host that is dead, before its claim has expired
+    ///
+    /// A run that died on this host is recognised at once; one that died elsewhere holds OUT until
+    /// ten minutes after its last sign of life. Only for a run that you know to be dead: one that
+    /// lives stops at its next sign of life, and what it pays for until then may be paid twice.
+    #[arg(long)]
+    pub takeover: bool,
     /// Settings that beat the config's.
     #[command(flatten)]
     pub settings: Settings,

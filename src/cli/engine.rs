@@ -56,13 +56,13 @@ pub(super) async fn preview(job: JobSpec, around: Surroundings) -> Result<Previe
 }
 
 fn context(job: &JobSpec, around: Surroundings) -> Result<RunContext, ProviderSetupError> {
-    let Surroundings { events, stop, clock, api_key } = around;
+    let Surroundings { events, stop, clock, api_key, takeover } = around;
     let provider: Arc<dyn Provider> = match job.model.provider {
         ProviderKind::Lexical => Arc::new(LexicalProvider::new(true)),
         ProviderKind::Openai => Arc::new(OpenAi::new(&job.model, api_key, Arc::clone(&clock))?),
     };
     let stop = async move { stop.wait().await }.boxed();
-    Ok(RunContext { provider, events, clock, stop })
+    Ok(RunContext { provider, events, clock, stop, takeover })
 }
 
 fn price(job: &JobSpec, around: &Surroundings) -> Option<Price> {

@@ -15,8 +15,9 @@ use super::job::job;
 use super::settings::Settings;
 use crate::domain::spec;
 
-/// Flags that are no settings, since they say where settings come from or what to print.
-const NO_SETTINGS: [&str; 2] = ["config", "help"];
+/// Flags that are no settings: they say where settings come from, what to print, or what is meant
+/// for this one run.
+const NO_SETTINGS: [&str; 3] = ["config", "help", "takeover"];
 
 /// Every setting: its table, its key, its flag, and a value as a flag and as TOML.
 const SETTINGS: &[(&str, &str, &str, &str, &str)] = &[

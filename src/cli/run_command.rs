@@ -31,6 +31,8 @@ pub(super) struct Surroundings {
     pub(super) clock: Arc<dyn Clock>,
     /// The key for the service, if one is sent.
     pub(super) api_key: Option<ApiKey>,
+    /// Whether an output is taken over from a run that is not seen to be alive.
+    pub(super) takeover: bool,
 }
 
 /// A command that came to nothing: why, and what the shell is told.
@@ -76,7 +78,8 @@ pub(super) fn run(arguments: RunArguments) -> Result<ExitCode, Failure> {
     let mode = settings.run.progress.unwrap_or_default();
     let mut job = job(settings, arguments.input, arguments.output, config.as_deref())?;
     job.output.state_folder = environment::state_folder();
-    let desk = Desk::open(&job, mode)?;
+    let mut desk = Desk::open(&job, mode)?;
+    desk.around.takeover = arguments.takeover;
     let stop = desk.around.stop.clone();
     let report = desk.see_through(|around| engine::run(job, around))?;
     if mode != ProgressMode::Json {
@@ -141,7 +144,8 @@ impl Desk {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let progress = Arc::new(Progress::start(mode, Arc::clone(&clock)));
         let events = Arc::clone(&progress) as Arc<dyn EventSink>;
-        Ok(Desk { runtime, progress, around: Surroundings { events, stop, clock, api_key } })
+        let around = Surroundings { events, stop, clock, api_key, takeover: false };
+        Ok(Desk { runtime, progress, around })
     }
 
     /// Does the work to its end and takes the display down.

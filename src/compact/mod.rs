@@ -133,6 +133,7 @@ pub fn compact(
         id_column: id_column.to_owned(),
         provenance: provenance(&found, spec),
         started: spec.started,
+        takeover: false,
     })?;
     let mut rewriting = Rewriting::new(&mut output, found.spent, spec.started);
     let mut rows = MergedRows::new(&found.plan, &reader, id_column);

@@ -278,8 +278,9 @@ fn a_commit_may_be_tried_again_after_any_failure() {
                 };
                 drop(begin(inner.clone(), "r0"));
                 let counting = Arc::new(FaultyStore::new(inner.clone(), 0, fault, Then::Recovers));
-                drop(begin(counting.clone(), "r0"));
+                let begun = begin(counting.clone(), "r0");
                 let at = counting.calls() + at;
+                drop(begun);
                 let faulty = Arc::new(FaultyStore::new(inner.clone(), at, fault, Then::Recovers));
                 let mut output = begin(faulty, "r1");
                 let part = sealed(1, output.plan().range_of(PartNumber(1)).unwrap());

@@ -109,6 +109,10 @@ fn write_samples() {
         host: "build-7".into(),
         pid: 4711,
         boot_id: "5f0c3f2e-0000-4000-8000-1b2c3d4e5f60".into(),
+        pid_namespace: Some("pid:[4026531836]".into()),
+        process_start: Some(123_456),
+        sequence: Some(1),
+        renewals: 0,
         started: UnixMillis(1_800_000_000_000),
     };
     drop(open);

@@ -29,7 +29,7 @@ mod standing;
 pub mod store;
 mod success;
 
-pub use claim::{Claim, ClaimError, Claimant};
+pub use claim::{Claim, ClaimError, Claimant, Holder, RENEW_EVERY, RETRY_RENEWAL_AFTER, Standing};
 pub use difference::Difference;
 pub use error::OutputError;
 pub use found::{Evidence, Found, Problem};

@@ -69,6 +69,43 @@ pub(super) fn parse_record(name: &str) -> Option<(PartNumber, Generation)> {
     (record(parsed.0, parsed.1) == name).then_some(parsed)
 }
 
+/// `_batchclass/claim-NAME.json`: that a run writes, or wants to.
+pub(super) fn claim(name: &str) -> String {
+    format!("{CONTROL}/claim-{name}.json")
+}
+
+/// `_batchclass/heartbeat-NAME-000001.json`: a sign of life of the claim with this name, from 1.
+pub(super) fn heartbeat(name: &str, number: u32) -> String {
+    format!("{CONTROL}/heartbeat-{name}-{number:06}.json")
+}
+
+/// `_batchclass/release-NAME.json`: that the claim with this name holds no more.
+pub(super) fn release(name: &str) -> String {
+    format!("{CONTROL}/release-{name}.json")
+}
+
+/// What an object says of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sign {
+    Claim,
+    Heartbeat(u32),
+    Release,
+}
+
+/// The claim's name, and what the object called `name` says of it.
+pub(super) fn parse_sign(name: &str) -> Option<(&str, Sign)> {
+    let stem = name.strip_prefix(CONTROL)?.strip_prefix('/')?.strip_suffix(".json")?;
+    match stem.split_once('-')? {
+        ("claim", claim) => Some((claim, Sign::Claim)),
+        ("release", claim) => Some((claim, Sign::Release)),
+        ("heartbeat", rest) => {
+            let (claim, digits) = rest.rsplit_once('-')?;
+            Some((claim, Sign::Heartbeat(number(digits)?)))
+        }
+        _ => None,
+    }
+}
+
 /// The file of a part's generation: `part-000001.parquet` and, where nothing is replaced,
 /// `part-000001-r01.parquet` for the second generation.
 pub(super) fn part_file(layout: Layout, part: PartNumber, generation: Generation) -> String {
@@ -134,6 +171,18 @@ mod tests {
         }
         for name in ["a~1.json", "a~02.json", "a~x.json", "a~2"] {
             assert_eq!(parse_edition(name), (name.to_owned(), 1));
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_a_claim_reads_back_with_the_claims_name() {
+        let run = "20261124T141928Z-0a1b2c3d~2";
+        assert_eq!(parse_sign(&claim(run)), Some((run, Sign::Claim)));
+        assert_eq!(parse_sign(&release(run)), Some((run, Sign::Release)));
+        assert_eq!(parse_sign(&heartbeat(run, 7)), Some((run, Sign::Heartbeat(7))));
+        for name in [JOB, "claim-r1.json", "_batchclass/heartbeat-r1.json", "_batchclass/claim-r1"]
+        {
+            assert_eq!(parse_sign(name), None, "{name}");
         }
     }
 }

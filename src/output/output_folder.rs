@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::claim::Claim;
+use super::claim::{Claim, ClaimSpec, Host, Lockable, Place, Sleep};
 use super::edition::{self, Standing};
 use super::error::OutputError;
 use super::found::{self, Evidence, Found};
@@ -52,6 +52,8 @@ pub struct WriterSpec {
     pub provenance: Provenance,
     /// When the run began.
     pub started: UnixMillis,
+    /// Whether another run's claim that is not seen to be alive is taken over.
+    pub takeover: bool,
 }
 
 /// An output that this run alone writes to, until it is dropped.
@@ -61,7 +63,7 @@ pub struct OpenOutput {
     recovery: Recovery,
     pub(super) writer: PartWriter,
     reader: PartReader,
-    _claim: Option<Claim>,
+    claim: Arc<Claim>,
 }
 
 impl OutputFolder {
@@ -193,10 +195,9 @@ impl OutputFolder {
     /// job. A run that is refused leaves nothing behind but an empty control folder.
     pub fn begin(&self, spec: WriterSpec) -> Result<OpenOutput, OutputError> {
         self.look()?;
-        let control = self.location.as_path().map(|path| path.join(CONTROL));
-        let claim = control
-            .map(|control| Claim::acquire(&control, &spec.provenance.run, spec.started))
-            .transpose()?;
+        let (run, started) = (spec.provenance.run.clone(), spec.started);
+        let claimed = ClaimSpec { run, started, takeover: spec.takeover };
+        let claim = Claim::acquire(self.claim_place(), claimed, &mut Sleep)?;
         // Another run may have come and gone since.
         let mut found = match self.look()? {
             Some(found) => found,
@@ -207,7 +208,8 @@ impl OutputFolder {
             let path = self.location.to_string();
             return Err(OutputError::JobChanged { path, differences });
         }
-        let recovery = recover(self.store.as_ref(), &mut found, spec.started)?;
+        let mut recovery = recover(self.store.as_ref(), &mut found, spec.started)?;
+        recovery.warnings.extend(self.claim_place().warning());
         let job = found.fingerprint;
         let (schema, codebook) = (spec.schema, spec.codebook);
         let (store, id) = (Arc::clone(&self.store), &spec.id_column);
@@ -218,8 +220,31 @@ impl OutputFolder {
             folder: self.clone(),
             found,
             recovery,
-            _claim: claim,
+            claim: Arc::new(claim),
         })
+    }
+
+    /// Where claims are made.
+    fn claim_place(&self) -> Place {
+        let control = self.location.join(CONTROL);
+        let lockable = match (&self.kind, self.location.as_path()) {
+            (Kind::LocalDisk | Kind::Memory, Some(_)) => {
+                Lockable::ByThisKernelAlone(control.clone().into())
+            }
+            (Kind::NetworkDisk { .. }, Some(_)) => Lockable::ByOthersToo(control.clone().into()),
+            _ => Lockable::Never,
+        };
+        let has_fresh_listings = match &self.kind {
+            Kind::CreateOnceMount { has_fresh_listing, .. } => *has_fresh_listing,
+            _ => true,
+        };
+        Place {
+            store: Arc::clone(&self.store),
+            folder: control,
+            lockable,
+            has_fresh_listings,
+            host: Host::this(),
+        }
     }
 
     fn create_job(&self, job: &Job) -> Result<Found, OutputError> {
@@ -293,6 +318,11 @@ impl OpenOutput {
     /// Where it is.
     pub fn folder(&self) -> &OutputFolder {
         &self.folder
+    }
+
+    /// The right to write to it, for whoever keeps it alive.
+    pub fn claim(&self) -> &Arc<Claim> {
+        &self.claim
     }
 
     /// Plans further rows so that `rows` are planned in all; returns the new stretch, if any.
@@ -458,6 +488,7 @@ pub(in crate::output) mod tests {
             id_column: "id".into(),
             provenance: provenance(run),
             started: UnixMillis(1_800_000_000_000),
+            takeover: false,
         }
     }
 

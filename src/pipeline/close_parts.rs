@@ -26,6 +26,8 @@ pub(super) async fn finish(
     if !deserves_success(job, output.known_input(), &stands) {
         return Ok(false);
     }
+    let held = retry::persist(clock, || Ok(output.claim().hold(clock.wall())?)).await;
+    held.map_err(Stopped::Storage)?;
     give_up(input, output, clock).await?;
     let finished = retry::persist(clock, || output.finish(clock.wall())).await;
     finished.map_err(Stopped::Storage)?;

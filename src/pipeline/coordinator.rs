@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use super::call::{CallEnd, Line};
 use super::error::{RunError, Stopped};
+use super::heartbeat::Heartbeat;
 use super::open_part::OpenParts;
 use super::priors::{Priors, Recalled};
 use super::reader::{ReadChunk, ReadRow};
@@ -58,6 +59,7 @@ pub(super) struct Parts {
 pub(super) struct Coordinator<'a> {
     job: &'a JobSpec,
     parts: Parts,
+    heartbeat: &'a Heartbeat,
     /// Rows to be asked by themselves, at once.
     parcels: VecDeque<Parcel>,
     /// Rows to be asked by themselves, later.
@@ -83,11 +85,12 @@ pub(super) struct Coordinator<'a> {
 }
 
 impl<'a> Coordinator<'a> {
-    pub(super) fn new(job: &'a JobSpec, parts: Parts) -> Self {
+    pub(super) fn new(job: &'a JobSpec, parts: Parts, heartbeat: &'a Heartbeat) -> Self {
         let tally = Tally::of_job(parts.labelled_before);
         Coordinator {
             job,
             parts,
+            heartbeat,
             parcels: VecDeque::new(),
             delayed: Vec::new(),
             ready: None,

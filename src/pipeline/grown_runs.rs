@@ -160,6 +160,7 @@ impl World {
             }),
             clock: Arc::new(SystemClock::start()),
             stop: futures::future::pending().boxed(),
+            takeover: false,
         };
         let folder = OutputFolder::with_store(self.location(), store);
         let job = self.job(attempt.row_limit);

@@ -78,7 +78,9 @@ impl Writer {
         let (give_back, returned) = oneshot::channel();
         std::thread::Builder::new().name("writer".into()).spawn(move || {
             for order in queue {
-                let committed = output.commit(&order.settled.part, order.spent, clock.wall());
+                let held = output.claim().hold(clock.wall()).map_err(OutputError::from);
+                let part = &order.settled.part;
+                let committed = held.and_then(|()| output.commit(part, order.spent, clock.wall()));
                 let ended = match committed {
                     Ok(record) => Ended::Committed(record),
                     Err(error) => Ended::Failed(Box::new(order), error),

@@ -189,7 +189,8 @@ impl Rehearsal {
         let Rehearsal { job, folder, clock, told, stop } = self;
         let time = Arc::clone(&clock);
         let events = Arc::new(move |event: Event| told.add(time.now(), event));
-        let context = RunContext { provider: Arc::new(provider), events, clock, stop };
+        let provider = Arc::new(provider);
+        let context = RunContext { provider, events, clock, stop, takeover: false };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(pipeline::run_in(&job, folder, context))
     }

@@ -10,9 +10,13 @@ use crate::domain::event::{Source, WaitFor};
 use crate::domain::{Event, Moment, Outcome, Reason, Row};
 use crate::llm::batcher::{TooLong, halve};
 use crate::llm::governor::Admission;
+use crate::output::Standing;
 
 /// How long a batch that is not full waits for more rows once nothing more can be read.
 const FLUSH_AFTER: Duration = Duration::from_secs(2);
+
+/// How soon to look again whether a claim that had lapsed is proved.
+const PROVED_WITHIN: Duration = Duration::from_millis(100);
 
 impl Coordinator<'_> {
     /// Starts every call that may start now; says when to look again.
@@ -29,6 +33,18 @@ impl Coordinator<'_> {
             let Some(parcel) = self.next_parcel(now) else {
                 return self.next_moment();
             };
+            match self.heartbeat.standing() {
+                Standing::Held => {}
+                Standing::Lapsed => {
+                    self.ready = Some(parcel);
+                    return Some(now + PROVED_WITHIN);
+                }
+                Standing::Lost(error) => {
+                    self.ready = Some(parcel);
+                    self.stop(Stopped::Storage(error.into()));
+                    return None;
+                }
+            }
             let estimate = self.parts.line.asker.estimate(&parcel.rows);
             match self.parts.governor.admit(estimate, now) {
                 Admission::Start => self.send(parcel, now),
