@@ -9,6 +9,7 @@
 )]
 
 mod compact;
+mod claims;
 mod faults;
 mod grown;
 mod layering;
