@@ -108,7 +108,7 @@ def torn_parts(files):
 def keys(files):
     import pyarrow.fs
 
-    selector = pyarrow.fs.FileSelector(f"{BUCKET}/out", recursive=True)
+    selector = pyarrow.fs.FileSelector(f"{BUCKET}/out", allow_not_found=True, recursive=True)
     found = files.get_file_info(selector)
     return sorted(info.path.partition("/")[2] for info in found if info.is_file)
 
@@ -125,6 +125,11 @@ def rows_in_bucket(files):
                 twice += id in rows
                 rows[id] = (label, reason)
     return rows, twice
+
+
+def said(run):
+    """What a run told of its end: its messages, warnings, and last events."""
+    return " ".join(map(str, run.messages + run.told("warning") + run.events[-3:]))
 
 
 def changes(requests):
@@ -208,7 +213,7 @@ def main():
             run = start().wait()
             if run.exit_code != 4:
                 break
-            words = " ".join(map(str, run.messages + run.told("warning")))
+            words = said(run)
             now = torn_parts(files)
             named = [key for key in now if Path(key).name in words]
             say(f"ended with 4: {words[:600]}")
@@ -231,7 +236,7 @@ def main():
             layout = str(error)
 
     checks.claim("the job was killed", kills > 0, f"{kills} times")
-    checks.claim("the rerun ends", run.exit_code == 0, f"exit code {run.exit_code} {' '.join(map(str, run.messages[-3:]))}")
+    checks.claim("the rerun ends", run.exit_code == 0, f"exit code {run.exit_code} {said(run)[:600] if run.exit_code else ''}")
     checks.claim("the mount was known for one", layout == "append", f"layout {layout}")
     different = sum(rows.get(id) != outcome for id, outcome in calm_rows.items())
     checks.claim("in the bucket each row stands once, labelled as in an undisturbed run", not different and len(rows) == given.rows, f"{len(rows)} ids, {different} differ")
