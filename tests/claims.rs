@@ -1,8 +1,21 @@
 //! Two runs at once: one works, the other is told who does; a dead one is in nobody's way.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Child;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+
+use batchclass::cli::config_file;
+use batchclass::cli::job::job;
+use batchclass::domain::clock::SystemClock;
+use batchclass::domain::event::RunEnd;
+use batchclass::domain::{Clock, Event, Moment, UnixMillis};
+use batchclass::llm::provider::lexical::LexicalProvider;
+use batchclass::llm::provider::{ChatReply, ChatRequest, Provider, ProviderError};
+use batchclass::pipeline::RunContext;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 
 use crate::support::{
     Finished, Scratch, Simulated, orders_config, orders_csv, read_parts, simulated_config,
@@ -108,4 +121,89 @@ fn the_claim_is_given_back_by_a_run_that_stops_early_too() {
     let args = ["orders.csv", "out", "--give-up-after", "1s"];
     scratch.batchclass(&args).expect_code(4);
     assert_eq!(claims(&scratch.path("out")), Vec::<String>::new());
+}
+
+/// A clock whose time of day jumps by an hour once it is told to, as in a machine that slept.
+struct Asleep {
+    clock: SystemClock,
+    has_slept: AtomicBool,
+}
+
+impl Clock for Asleep {
+    fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    fn wall(&self) -> UnixMillis {
+        let slept = if self.has_slept.load(Ordering::SeqCst) { 3_600_000 } else { 0 };
+        UnixMillis(self.clock.wall().0 + slept)
+    }
+}
+
+/// Puts the machine to sleep at the first call, while another run sweeps the claim away.
+struct Sleeper {
+    lexical: LexicalProvider,
+    clock: Arc<Asleep>,
+    is_swept: bool,
+    control: PathBuf,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Provider for Sleeper {
+    fn ask<'a>(
+        &'a self,
+        request: &'a ChatRequest,
+    ) -> BoxFuture<'a, Result<ChatReply, ProviderError>> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        if !self.clock.has_slept.swap(true, Ordering::SeqCst) && self.is_swept {
+            for entry in std::fs::read_dir(&self.control).unwrap().map(Result::unwrap) {
+                if entry.file_name().to_string_lossy().starts_with("claim-") {
+                    std::fs::remove_file(entry.path()).unwrap();
+                }
+            }
+        }
+        self.lexical.ask(request)
+    }
+}
+
+#[test]
+fn a_run_that_slept_proves_its_claim_before_the_next_call_and_stops_if_it_is_lost() {
+    const ROWS: usize = 2_000;
+    for is_swept in [false, true] {
+        let scratch = Scratch::new();
+        let input = scratch.write("orders.csv", &orders_csv(ROWS));
+        let config = orders_config("provider = \"lexical\"\n[batch]\nrows_per_call = 1");
+        let settings = config_file::parse(&config, Path::new("batchclass.toml")).unwrap();
+        let out = scratch.path("out");
+        let job = job(settings, input, out.clone(), None).unwrap();
+        let (clock, has_slept) = (SystemClock::start(), AtomicBool::new(false));
+        let clock = Arc::new(Asleep { clock, has_slept });
+        let calls = Arc::new(AtomicUsize::new(0));
+        let provider = Sleeper {
+            lexical: LexicalProvider::new(true),
+            clock: Arc::clone(&clock),
+            is_swept,
+            control: out.join("_batchclass"),
+            calls: Arc::clone(&calls),
+        };
+        let context = RunContext {
+            provider: Arc::new(provider),
+            events: Arc::new(|_: Event| {}),
+            clock,
+            stop: futures::future::pending().boxed(),
+            takeover: false,
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let report = runtime.block_on(batchclass::pipeline::run(&job, context)).unwrap();
+        let calls = calls.load(Ordering::SeqCst);
+        if is_swept {
+            // What was in flight when it fell asleep was asked; nothing after it.
+            assert!(report.end == RunEnd::Storage && calls < ROWS / 2, "{calls} calls: {report:?}");
+            let why = report.stopped_by.unwrap();
+            assert!(why.contains("another run has taken over"), "{why}");
+            assert_eq!(std::fs::read_dir(&out).unwrap().count(), 1, "nothing is committed");
+        } else {
+            assert_eq!((report.end, report.labelled), (RunEnd::Complete, ROWS as u64));
+        }
+    }
 }

@@ -8,8 +8,8 @@
     reason = "a test fails by panicking, its helpers too; modules share by `pub`"
 )]
 
-mod compact;
 mod claims;
+mod compact;
 mod faults;
 mod grown;
 mod layering;

@@ -277,12 +277,9 @@ fn a_commit_may_be_tried_again_after_any_failure() {
                     folder.begin(spec(case.layout, ROWS, name)).unwrap()
                 };
                 drop(begin(inner.clone(), "r0"));
-                let counting = Arc::new(FaultyStore::new(inner.clone(), 0, fault, Then::Recovers));
-                let begun = begin(counting.clone(), "r0");
-                let at = counting.calls() + at;
-                drop(begun);
-                let faulty = Arc::new(FaultyStore::new(inner.clone(), at, fault, Then::Recovers));
-                let mut output = begin(faulty, "r1");
+                let faulty = Arc::new(FaultyStore::new(inner.clone(), 0, fault, Then::Recovers));
+                let mut output = begin(faulty.clone(), "r1");
+                faulty.fail_at_next(at);
                 let part = sealed(1, output.plan().range_of(PartNumber(1)).unwrap());
                 let mut tries = 0;
                 // A commit is two calls: the part, then its record.

@@ -28,7 +28,11 @@ const LOOKS: u32 = 10;
 /// How many names are tried before a storage that has them all is not believed.
 const EDITIONS: u32 = 100;
 /// The pause between two tries, or two looks.
-pub(super) const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
+const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
+/// How often a lock that another process holds is tried while nothing says whose it is.
+const LOCK_TRIES: u32 = 20;
+/// The pause between two such tries: its owner is about to claim, or about to end.
+const LOCK_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(200));
 
 /// A run that wants the claim.
 pub(super) struct Contender {
@@ -37,6 +41,7 @@ pub(super) struct Contender {
     /// Names that are used up.
     editions: u32,
     tries: u32,
+    lock_tries: u32,
     state: State,
 }
 
@@ -66,15 +71,15 @@ struct Denied {
 pub(super) enum Step {
     /// The next step, at once.
     Next,
-    /// The next step, after a pause.
-    Pause,
+    /// The next step, after a pause between these two times.
+    Pause(Duration, Duration),
     /// Nothing: the run holds the claim.
     Owned(Box<Claim>),
 }
 
 impl Contender {
     pub(super) fn new(place: Place, spec: ClaimSpec) -> Contender {
-        Contender { place, spec, editions: 0, tries: 0, state: State::Outside }
+        Contender { place, spec, editions: 0, tries: 0, lock_tries: 0, state: State::Outside }
     }
 
     /// Takes one step. After an error nothing of this contender stands, as far as storage lets go.
@@ -168,7 +173,7 @@ impl Contender {
             attempt.rivals.get_or_insert(seen);
             attempt.looks += 1;
             self.state = State::Claimed(attempt);
-            return Ok(Step::Pause);
+            return Ok(Step::Pause(PAUSE.0, PAUSE.1));
         }
         let why = self.held_by(&rivals);
         let is_race = is_race && !is_eldest;
@@ -179,7 +184,7 @@ impl Contender {
     fn try_again(&mut self, denied: Denied) -> Result<Step, ClaimError> {
         self.tries += 1;
         match denied.is_race && self.tries < TRIES {
-            true => Ok(Step::Pause),
+            true => Ok(Step::Pause(PAUSE.0, PAUSE.1)),
             false => Err(denied.why),
         }
     }
@@ -195,7 +200,11 @@ impl Contender {
             holder: holder(&others.rivals),
             can_take_over: false,
         };
-        self.try_again(Denied { is_race: !is_seen, why })
+        self.lock_tries += 1;
+        match !is_seen && self.lock_tries < LOCK_TRIES {
+            true => Ok(Step::Pause(LOCK_PAUSE.0, LOCK_PAUSE.1)),
+            false => Err(why),
+        }
     }
 
     fn held_by(&self, rivals: &[Rival]) -> ClaimError {

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use self::board::{Board, Entry, judge, since};
 pub use self::claimant::Claimant;
 pub(super) use self::claimant::Host;
-use self::contender::{ClaimObject, Contender, PAUSE, Step};
+use self::contender::{ClaimObject, Contender, Step};
 pub use self::error::{ClaimError, Holder};
 use self::folder_lock::Clearance;
 pub(super) use self::folder_lock::Lockable;
@@ -155,7 +155,7 @@ impl Claim {
         loop {
             match contender.step()? {
                 Step::Next => {}
-                Step::Pause => pauses.pause(PAUSE.0, PAUSE.1),
+                Step::Pause(least, most) => pauses.pause(least, most),
                 Step::Owned(claim) => return Ok(*claim),
             }
         }

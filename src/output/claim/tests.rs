@@ -186,7 +186,7 @@ fn every_order_of_the_steps_of_two_ends_with_one_owner() {
             for turn in turns.chain([0, 1].into_iter().cycle().take(200)) {
                 let Some(run) = &mut runs[turn] else { continue };
                 match run.step() {
-                    Ok(Step::Next | Step::Pause) => continue,
+                    Ok(Step::Next | Step::Pause(..)) => continue,
                     Ok(Step::Owned(claim)) => owners.push(claim),
                     Err(ClaimError::Held { .. }) => {}
                     Err(error) => panic!("{error}"),
@@ -221,7 +221,9 @@ fn race(world: &mut World, runs: usize, seed: u64, shortest: u64) -> usize {
         }
         match contender.step() {
             Ok(Step::Next) => {}
-            Ok(Step::Pause) => *paused_until = tick + chance.random_range(shortest..=4 * shortest),
+            Ok(Step::Pause(..)) => {
+                *paused_until = tick + chance.random_range(shortest..=4 * shortest)
+            }
             Ok(Step::Owned(claim)) => {
                 owners.push(claim);
                 drop(left.remove(turn));
@@ -486,7 +488,7 @@ fn two_takeovers_at_once_leave_one_owner() {
             while !left.is_empty() {
                 let turn = chance.random_range(0..left.len());
                 match left[turn].step() {
-                    Ok(Step::Next | Step::Pause) => continue,
+                    Ok(Step::Next | Step::Pause(..)) => continue,
                     Ok(Step::Owned(claim)) => owners.push(claim),
                     Err(error) => assert!(matches!(error, ClaimError::Held { .. }), "{error}"),
                 }
@@ -569,7 +571,7 @@ fn a_lock_whose_owner_has_not_claimed_yet_is_waited_for() {
     let said = expect_held(acquire(place.clone(), "r1", false), false);
     assert!(said.contains("the folder's lock"), "{said}");
     let mut contender = Contender::new(place, spec("r2", false));
-    assert!(matches!(contender.step(), Ok(Step::Pause)));
+    assert!(matches!(contender.step(), Ok(Step::Pause(..))));
     drop(lock);
     assert!((0..3).any(|_| matches!(contender.step(), Ok(Step::Owned(_)))));
 }

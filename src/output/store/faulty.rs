@@ -33,7 +33,7 @@ pub enum Then {
 /// A store in front of another that fails at one call.
 pub struct FaultyStore {
     inner: Arc<dyn Store>,
-    at: u64,
+    at: AtomicU64,
     fault: Fault,
     then: Then,
     calls: AtomicU64,
@@ -42,7 +42,13 @@ pub struct FaultyStore {
 impl FaultyStore {
     /// Fails at call `at`, counted from 1.
     pub fn new(inner: Arc<dyn Store>, at: u64, fault: Fault, then: Then) -> FaultyStore {
-        FaultyStore { inner, at, fault, then, calls: AtomicU64::new(0) }
+        let (at, calls) = (AtomicU64::new(at), AtomicU64::new(0));
+        FaultyStore { inner, at, fault, then, calls }
+    }
+
+    /// Fails at the `further`-th call from now on, counted from 1.
+    pub fn fail_at_next(&self, further: u64) {
+        self.at.store(self.calls() + further, Ordering::SeqCst);
     }
 
     /// How many calls were made.
@@ -52,9 +58,10 @@ impl FaultyStore {
 
     fn next_fault(&self) -> Option<Fault> {
         let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        let at = self.at.load(Ordering::SeqCst);
         match self.then {
-            _ if call == self.at => Some(self.fault),
-            Then::StaysDown if call > self.at => Some(Fault::Lasting),
+            _ if call == at => Some(self.fault),
+            Then::StaysDown if call > at => Some(Fault::Lasting),
             _ => None,
         }
     }
