@@ -73,6 +73,14 @@ impl TokenCounter {
         Some(total)
     }
 
+    /// Bytes of the first `tokens` tokens of `text`, all of it if it has fewer. They may end within
+    /// a character, since a token may.
+    pub fn bytes_of_first(&self, tokens: usize, text: &str) -> usize {
+        let mut encoded = self.bpe.encode(text);
+        encoded.truncate(tokens);
+        self.bpe.decode(&encoded).len()
+    }
+
     fn count_piece(&self, piece: Piece<'_>) -> Tokens {
         let tokens = if self.misreads(piece.text) {
             self.reference().count_ordinary(piece.text)
@@ -178,6 +186,13 @@ mod tests {
         assert_eq!(counter.count(""), Tokens(0));
         assert_eq!(counter.count("hello world"), Tokens(2));
         assert_eq!(counter.count("<|endoftext|>").0, 7);
+    }
+
+    #[test]
+    fn a_text_ends_after_its_first_tokens() {
+        let counter = TokenCounter::for_vocabulary(Vocabulary::O200k);
+        let ends = [0, 1, 2, 3].map(|tokens| counter.bytes_of_first(tokens, "hello world"));
+        assert_eq!(ends, [0, "hello".len(), "hello world".len(), "hello world".len()]);
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 use super::settings::Settings;
 use crate::domain::Usage;
+use crate::domain::spec::Vocabulary;
 use crate::domain::tokens::Tokens;
 use crate::llm::fitted_prompt::{FRAMING_TOKENS, FittedPrompt};
+use crate::llm::token_counter::TokenCounter;
 
 /// How the service counts.
 #[derive(Clone, Copy, Debug)]
@@ -53,12 +55,7 @@ impl Meter {
         let most = most.unwrap_or(u32::MAX);
         let hidden = self.hidden.min(most);
         let mut room = (f64::from(most - hidden) / self.factor) as usize;
-        let tokens = if self.is_rough {
-            Vec::new()
-        } else {
-            tiktoken_rs::o200k_base_singleton().encode_ordinary(content)
-        };
-        let count = if self.is_rough { rough(content) as usize } else { tokens.len() };
+        let count = self.count(content) as usize;
         if let Some(share) = kept_share {
             room = room.min((count as f64 * share) as usize);
         }
@@ -68,8 +65,8 @@ impl Meter {
         } else if self.is_rough {
             content.floor_char_boundary(kept * 4)
         } else {
-            let head = tiktoken_rs::o200k_base_singleton().decode_bytes(&tokens[..kept]);
-            content.floor_char_boundary(head.map_or(0, |head| head.len()))
+            let counter = TokenCounter::for_vocabulary(Vocabulary::O200k);
+            content.floor_char_boundary(counter.bytes_of_first(kept, content))
         };
         let completion = hidden.saturating_add(self.scaled(kept as u32)).min(most);
         Fitted { bytes, is_cut: kept < count, completion, hidden }
