@@ -166,6 +166,7 @@ pub async fn run_in(
             Err(error) => stopped = Some(error),
         }
     }
+    input.keep_sorted(stopped.is_some());
     let records = left.output.as_ref().map_or(&left.records, OpenOutput::records);
     let mut report = RunReport::of_parts(&left.plan, records.values());
     report.is_success = is_success;

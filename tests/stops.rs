@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
-use crate::support::{Scratch, orders_config, orders_csv};
+use crate::support::{Scratch, Simulated, orders_config, orders_csv, read_parts, simulated_config};
 
 /// A server that answers every request with the same status and body; returns its base URL.
 fn answering(status: &'static str, body: &'static str) -> String {
@@ -120,6 +120,38 @@ fn a_missing_key_is_named_by_its_variable() {
     let finished = scratch.batchclass(&["orders.csv", "out"]).expect_code(2);
     assert!(finished.stderr.contains("SHOP_KEY"), "{}", finished.stderr);
     assert!(!scratch.path("out").exists());
+}
+
+#[test]
+fn a_sort_is_left_for_the_next_run_of_a_job_that_stopped_and_removed_when_it_is_done() {
+    let scratch = Scratch::new();
+    let in_order = orders_csv(30_000);
+    let (header, rows) = in_order.split_once('\n').unwrap();
+    let rows: Vec<&str> = rows.lines().rev().collect();
+    scratch.write("orders.csv", &format!("{header}\n{}\n", rows.join("\n")));
+    std::fs::create_dir(scratch.path("temp")).unwrap();
+    let args =
+        ["orders.csv", "out", "--limit", "30", "--sort-memory", "1MiB", "--temp-dir", "temp"];
+    let sorts = || {
+        let entries = std::fs::read_dir(scratch.path("temp")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.collect::<Vec<_>>()
+    };
+    let url = answering("401 Unauthorized", r#"{"error":{"code":"invalid_api_key"}}"#);
+    scratch.write("batchclass.toml", &model(&url));
+    let stopped = || scratch.command(&args).env("SHOP_KEY", KEY).output().unwrap();
+    assert_eq!(stopped().status.code(), Some(4));
+    let left = sorts();
+    assert_eq!(left.len(), 1, "the sort stays");
+    assert_eq!(stopped().status.code(), Some(4));
+    assert_eq!(sorts(), left, "the same sort was read again");
+
+    let server = Simulated::start(&[]);
+    scratch.write("batchclass.toml", &simulated_config(&server));
+    scratch.batchclass(&args).expect_code(0);
+    assert_eq!(sorts(), Vec::<String>::new());
+    let ids: Vec<i64> = read_parts(&scratch.path("out")).iter().map(|row| row.id).collect();
+    assert_eq!(ids, (0..30).map(|row| 10 + 3 * row).collect::<Vec<_>>());
 }
 
 fn assert_no_file_holds(folder: &std::path::Path, secret: &str) {

@@ -149,9 +149,12 @@ pub struct VerifyArguments {
     /// The input that OUT was made of: compare its ids with those in OUT
     #[arg(long, value_name = "INPUT")]
     pub input: Option<PathBuf>,
-    /// Most memory for sorting an unsorted input, bytes or like 1GiB [default: 1GiB]
+    /// Most memory for sorting an unsorted input, bytes or like 1GiB [default: 64MiB]
     #[arg(long, value_name = "SIZE", value_parser = values::parse::<Bytes>, requires = "input")]
     pub sort_memory: Option<Bytes>,
+    /// Where a larger one is sorted [default: the system's folder for temporary files]
+    #[arg(long, value_name = "PATH", requires = "input")]
+    pub temp_dir: Option<PathBuf>,
     /// Print one JSON object instead of a table
     #[arg(long)]
     pub json: bool,

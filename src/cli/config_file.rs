@@ -127,7 +127,11 @@ pub fn read(file: &Path) -> Result<Settings, ConfigError> {
     let text = std::fs::read_to_string(file)
         .map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
     let mut settings = parse(&text, file)?;
-    let paths = [&mut settings.task.instructions_file, &mut settings.output.journal_folder];
+    let paths = [
+        &mut settings.task.instructions_file,
+        &mut settings.input.temp_dir,
+        &mut settings.output.journal_folder,
+    ];
     for path in paths.into_iter().flatten() {
         *path = file.parent().unwrap_or(Path::new("")).join(&*path);
     }
@@ -416,11 +420,13 @@ mod tests {
     fn a_path_in_the_config_counts_from_its_folder() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("job.toml");
+        let text = "instructions_file = 'prompt.md'\n[input]\ntemp_dir = 'tmp'\n\
+                    [output]\njournal_folder = 'j'";
         #[expect(clippy::disallowed_methods, reason = "a config to read")]
-        std::fs::write(&file, "instructions_file = 'prompt.md'\noutput.journal_folder = 'j'")
-            .unwrap();
+        std::fs::write(&file, text).unwrap();
         let settings = read(&file).unwrap();
         assert_eq!(settings.task.instructions_file, Some(folder.path().join("prompt.md")));
+        assert_eq!(settings.input.temp_dir, Some(folder.path().join("tmp")));
         assert_eq!(settings.output.journal_folder, Some(folder.path().join("j")));
     }
 }

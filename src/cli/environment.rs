@@ -8,6 +8,11 @@ pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// The system's folder for temporary files.
+pub fn temp_dir() -> PathBuf {
+    std::env::temp_dir()
+}
+
 /// The user's folder for what is kept between runs: `$XDG_STATE_HOME/batchclass`, else
 /// `~/.local/state/batchclass`; `None` if there is no home. Relative paths don't count.
 pub fn state_folder() -> Option<PathBuf> {

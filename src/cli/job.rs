@@ -5,6 +5,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::environment;
 use super::label_setting::LabelSetting;
 use super::settings::{ModelSettings, Settings, TaskSettings};
 use super::storage::{EndpointError, cloud};
@@ -168,6 +169,7 @@ pub fn job(
             gold: column("gold", reading.gold)?,
             on_duplicate_id: reading.on_duplicate_id.unwrap_or_default(),
             sort_memory: reading.sort_memory.map_or(SORT_MEMORY, |bytes| bytes.0),
+            temp_dir: reading.temp_dir.unwrap_or_else(environment::temp_dir),
         },
         instructions: instructions(&task, provider)?,
         codebook: codebook(labels, task.unsure, model.vocabulary)?,

@@ -225,11 +225,21 @@ section! {
         #[arg(env = "BATCHCLASS_ON_DUPLICATE_ID", value_name = "error|first")]
         on_duplicate_id: OnDuplicateId,
 
-        /// Most memory for sorting an unsorted input, bytes or like 1GiB [default: 1GiB]
+        /// Most memory for sorting an unsorted input, bytes or like 1GiB [default: 64MiB]
         ///
-        /// An input in id order needs none. One that needs more is refused before anything is asked.
+        /// An input in id order needs none. One that is larger is sorted in --temp-dir; more memory
+        /// makes that no faster until all of it fits.
         #[arg(env = "BATCHCLASS_SORT_MEMORY", value_name = "SIZE")]
         sort_memory: Bytes,
+
+        /// The folder for temporary files [default: the system's, $TMPDIR or /tmp]
+        ///
+        /// An unsorted input that is larger than --sort-memory is sorted there, which takes about
+        /// the room of its rows in memory. The files hold the rows' text, can be read by their
+        /// owner only, and go when the job is done; until then a rerun finds them there. In the
+        /// config the path counts from the config's folder. Example: --temp-dir /data/tmp
+        #[arg(env = "BATCHCLASS_TEMP_DIR", value_name = "PATH")]
+        temp_dir: PathBuf,
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::arguments::VerifyArguments;
 use super::console::{self, one_line};
+use super::environment;
 use super::exit_code::ExitCode;
 use super::job::JobError;
 use super::run_command::Failure;
@@ -18,9 +19,10 @@ use crate::verify::{self, Check, ComparedInput, State, Verdict, VerifyError};
 /// If there is no output, the input can't be used, storage fails or stdout can't be written.
 pub(super) fn verify(arguments: VerifyArguments) -> Result<ExitCode, Failure> {
     let sort_memory = arguments.sort_memory.map_or(SORT_MEMORY, |bytes| bytes.0);
+    let temp_dir = arguments.temp_dir.unwrap_or_else(environment::temp_dir);
     let input = arguments.input.map(|location| {
         let location = Location::parse(location.as_os_str())?;
-        Ok(ComparedInput { location, sort_memory })
+        Ok(ComparedInput { location, sort_memory, temp_dir })
     });
     let input = input.transpose().map_err(JobError::Location)?;
     let output = Location::parse(arguments.output.as_os_str()).map_err(JobError::Location)?;

@@ -24,8 +24,8 @@ pub const DEDUPE_TEXTS: usize = 200_000;
 pub const ROWS_PER_PART: u32 = 50_000;
 /// Default of [`OutputSpec::label_column`].
 pub const LABEL_COLUMN: &str = "label";
-/// Default of [`InputSpec::sort_memory`]: 1 GiB.
-pub const SORT_MEMORY: u64 = 1 << 30;
+/// Default of [`InputSpec::sort_memory`]: 64 MiB.
+pub const SORT_MEMORY: u64 = 64 << 20;
 /// Default of [`ModelSpec::connect_timeout`], seconds.
 pub const CONNECT_TIMEOUT_S: u64 = 10;
 /// Default of [`ModelSpec::read_timeout`], seconds.
@@ -85,6 +85,8 @@ pub struct InputSpec {
     pub on_duplicate_id: OnDuplicateId,
     /// Most memory for bringing an unsorted input into id order, bytes.
     pub sort_memory: u64,
+    /// Where an unsorted input that is larger than that is sorted.
+    pub temp_dir: PathBuf,
 }
 
 /// Where a row's id comes from.

@@ -196,16 +196,37 @@ pub enum InputError {
         /// Where the other row stands.
         second: String,
     },
-    /// An input out of id order that is larger than the memory allowed for sorting it.
+    /// The temporary folder has too little room for sorting the input.
     #[error(
-        "the input is not in id order, and sorting it takes about {need_mib} MiB where \
-         {bound_mib} MiB are allowed; raise `--sort-memory`, or sort the input by id before"
+        "the input is not in id order, and sorting it takes about {need_mib} MiB of temporary \
+         space where `{folder}` has {free_mib} MiB free; free some, or name a folder on another \
+         disk with `--temp-dir`"
     )]
-    SortMemory {
+    TempSpace {
+        /// The folder.
+        folder: String,
         /// What sorting takes, MiB.
         need_mib: u64,
-        /// What is allowed, MiB.
-        bound_mib: u64,
+        /// What is free, MiB.
+        free_mib: u64,
+    },
+    /// The temporary folder filled up while the input was sorted.
+    #[error(
+        "`{folder}` filled up while the input was sorted there; free some space, or name a folder \
+         on another disk with `--temp-dir`"
+    )]
+    TempFull {
+        /// The folder.
+        folder: String,
+    },
+    /// The temporary folder can't be used.
+    #[error("the input can't be sorted in `{folder}`; name another folder with `--temp-dir`")]
+    TempFolder {
+        /// The folder.
+        folder: String,
+        /// What the system says.
+        #[source]
+        source: io::Error,
     },
     /// Values that can't be rendered, such as a date beyond the calendar.
     #[error("column `{column}` holds a value that can't be used; mend or convert the column")]
@@ -242,6 +263,13 @@ impl InputError {
     /// Whether the user's input or configuration is at fault (exit code 2); otherwise it is the
     /// storage, or another program that writes to the input meanwhile.
     pub fn is_usage(&self) -> bool {
-        !matches!(self, InputError::Io { .. } | InputError::Changed { .. })
+        !matches!(
+            self,
+            InputError::Io { .. }
+                | InputError::Changed { .. }
+                | InputError::TempSpace { .. }
+                | InputError::TempFull { .. }
+                | InputError::TempFolder { .. }
+        )
     }
 }

@@ -2,15 +2,17 @@
 //!
 //! An input is proved sound before anything is asked of a model: its files fit together, the
 //! columns that the job names are there, and no id is null or repeated. What follows is a stream of
-//! batches; only an input out of id order is held in memory.
+//! batches; an input out of id order is sorted first, in bounded memory.
 //!
 //! 1. `location` and `remote_listing`: which files, in which order; `source`, `remote_file`: one of them.
 //! 2. `table`: one file, read by row number: `parquet_table` or `csv_table`.
 //! 3. `tables`: all files as one sequence of rows.
 //! 4. `order`: the proof of the ids, and the order.
-//! 5. `reader`: chunks of wanted positions.
-//! 6. `row_reader`: a batch's rows as id, text and existing label.
+//! 5. `sorter`: rows out of order brought into it, on disk if they are many.
+//! 6. `reader`: chunks of wanted positions.
+//! 7. `row_reader`: a batch's rows as id, text and existing label.
 
+mod batch_rows;
 mod csv_scan;
 mod csv_table;
 mod error;
@@ -22,6 +24,7 @@ mod reader;
 mod remote_file;
 mod remote_listing;
 mod row_reader;
+mod sorter;
 mod source;
 mod table;
 mod tables;

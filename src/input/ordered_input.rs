@@ -1,11 +1,14 @@
 //! An input that is proved sound, to be read in id order.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::location::InputLocation;
-use super::order::Order;
+use super::order::{Order, input_rows};
+use super::reader::Feed;
+use super::sorter::{Sorted, Sorter};
+use super::table::Columns;
 use super::tables::Tables;
 use super::{InputError, InputFile, InputReader, ROW_NUMBER_COLUMN, RowReader};
 use crate::domain::spec::{IdSource, InputSpec};
@@ -20,7 +23,11 @@ pub struct OrderedInput {
     schema: SchemaRef,
     order: Order,
     rows: RowReader,
-    sort_memory: u64,
+    /// The place of the id column, if one is the id.
+    id: Option<usize>,
+    spec: InputSpec,
+    /// The rows in order, once they were sorted.
+    sorted: Mutex<Option<Sorted>>,
 }
 
 impl OrderedInput {
@@ -42,19 +49,22 @@ impl OrderedInput {
         tables.survey(id)?;
         let schema = chunk_schema(&tables, spec)?;
         let tables = Arc::new(tables);
-        let order = match id {
-            Some(id) => Order::learn(&tables, id, spec.on_duplicate_id, spec.sort_memory)?,
-            None => Order::of_input(),
+        let sorted = id.and_then(|id| Sorter::new(&tables, id, spec).find());
+        let order = match (id, &sorted) {
+            (_, Some(sorted)) => Order::Sorted { rows: sorted.rows() },
+            (Some(id), None) => Order::learn(&tables, id, spec)?,
+            (None, None) => Order::of_input(),
         };
-        let files = tables.describe();
         Ok(OrderedInput {
             location,
+            files: tables.describe(),
             tables,
-            files,
             schema,
             order,
             rows,
-            sort_memory: spec.sort_memory,
+            id,
+            spec: spec.clone(),
+            sorted: Mutex::new(sorted),
         })
     }
 
@@ -78,9 +88,17 @@ impl OrderedInput {
         self.tables.rows() - self.rows()
     }
 
-    /// Whether the input had to be put in order in memory.
-    pub fn is_sorted_in_memory(&self) -> bool {
-        matches!(self.order, Order::Sorted(_))
+    /// Whether the rows stand in id order in the input, so that reading needs no sort.
+    pub fn is_in_order(&self) -> bool {
+        matches!(self.order, Order::Input { .. })
+    }
+
+    /// Whether what was sorted on disk stays there for a later run over the same input to find, as
+    /// it does if this process is killed; it is removed otherwise.
+    pub fn keep_sorted(&self, is_kept: bool) {
+        if let Some(sorted) = self.sorted().as_ref() {
+            sorted.keep(is_kept);
+        }
     }
 
     /// Whether parts written into the folder `out` would become part of this input in a later run.
@@ -90,11 +108,12 @@ impl OrderedInput {
     }
 
     /// Reads the rows at the `wanted` positions: ascending, disjoint ranges. An input in id order
-    /// is streamed from the first wanted row on; another is read into memory here.
+    /// is streamed from the first wanted row on; another is sorted at the first call, in memory
+    /// or, if it is larger than the memory allowed for that, in the temporary folder.
     ///
     /// # Errors
     /// If a range lies outside the input or before its predecessor, if a file changed, or if the
-    /// input doesn't fit in the memory allowed for sorting it.
+    /// temporary folder has no room or can't be written.
     pub fn read(&self, wanted: Vec<PositionRange>) -> Result<InputReader, InputError> {
         let mut free = 0;
         for range in &wanted {
@@ -108,8 +127,33 @@ impl OrderedInput {
             }
             free = end;
         }
+        let feed = match (&self.order, self.id) {
+            (Order::Input { dropped }, _) => {
+                let batches = self.tables.read(Columns::All, input_rows(dropped, &wanted));
+                Feed::Streamed { batches, rest: None }
+            }
+            (Order::Sorted { .. }, Some(id)) if wanted.iter().any(|range| range.rows > 0) => {
+                Feed::Sorted(self.sort(id)?.read())
+            }
+            (Order::Sorted { .. }, _) => Feed::Ended,
+        };
         let (rows, schema) = (self.rows.clone(), self.schema.clone());
-        InputReader::new(&self.tables, &self.order, wanted, rows, schema, self.sort_memory)
+        Ok(InputReader::new(feed, wanted, rows, schema, self.id.is_none()))
+    }
+
+    /// The rows in order, sorted now if they were not before.
+    fn sort(&self, id: usize) -> Result<Sorted, InputError> {
+        let mut sorted = self.sorted();
+        if let Some(sorted) = sorted.as_ref() {
+            return Ok(sorted.clone());
+        }
+        let rows = Sorter::new(&self.tables, id, &self.spec).sort()?;
+        *sorted = Some(rows.clone());
+        Ok(rows)
+    }
+
+    fn sorted(&self) -> MutexGuard<'_, Option<Sorted>> {
+        self.sorted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -12,7 +12,7 @@ use parquet::arrow::arrow_reader::{
 use parquet::errors::ParquetError;
 
 use super::InputError;
-use super::reader::MAX_CHUNK_ROWS;
+use super::batch_rows::batch_rows;
 use super::source::{Source, SourceReader};
 use super::table::{Batches, Columns};
 use crate::domain::guard::without_panic;
@@ -66,7 +66,7 @@ impl ParquetTable {
         let mask = ProjectionMask::roots(self.footer.parquet_schema(), places.iter().copied());
         let (groups, selection) = select(&self.groups, wanted);
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.footer.clone())
-            .with_batch_size(MAX_CHUNK_ROWS)
+            .with_batch_size(batch_rows(self.footer.metadata(), &places))
             .with_projection(mask)
             .with_row_groups(groups)
             .with_row_selection(selection)

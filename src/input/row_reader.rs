@@ -308,6 +308,7 @@ mod tests {
             gold: None,
             on_duplicate_id: OnDuplicateId::Error,
             sort_memory: 0,
+            temp_dir: std::env::temp_dir(),
         }
     }
 

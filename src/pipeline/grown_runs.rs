@@ -91,6 +91,7 @@ impl World {
                 gold: None,
                 on_duplicate_id: OnDuplicateId::Error,
                 sort_memory: 1 << 20,
+                temp_dir: std::env::temp_dir(),
             },
             instructions: "Sort.".into(),
             codebook: codebook(),

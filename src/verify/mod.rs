@@ -11,6 +11,8 @@ mod place;
 mod rows;
 mod verdict;
 
+use std::path::PathBuf;
+
 use self::comparison::Comparison;
 use self::examination::Examination;
 use self::verdict::Finding;
@@ -27,6 +29,8 @@ pub struct ComparedInput {
     pub location: Location,
     /// Most memory for bringing an unsorted input into id order, bytes.
     pub sort_memory: u64,
+    /// Where an unsorted input that is larger than that is sorted.
+    pub temp_dir: PathBuf,
 }
 
 /// Why nothing can be said of an output.
@@ -105,5 +109,6 @@ fn spec(job: &Job, input: &ComparedInput, cloud: &CloudSpec) -> InputSpec {
         gold: None,
         on_duplicate_id: job.input.on_duplicate_id,
         sort_memory: input.sort_memory,
+        temp_dir: input.temp_dir.clone(),
     }
 }

@@ -47,6 +47,7 @@ pub fn orders_job(input: &Path, output: &Path, rows_per_part: u32) -> JobSpec {
             gold: None,
             on_duplicate_id: Default::default(),
             sort_memory: 1 << 30,
+            temp_dir: std::env::temp_dir(),
         },
         instructions: "You sort the messages of a shop's customers.".into(),
         codebook: codes::assign(drafts.to_vec(), None, &counter).unwrap(),

@@ -1,0 +1,52 @@
+//! How many rows of a Parquet file are decoded at once, so that long values don't fill the memory.
+
+use parquet::file::metadata::ParquetMetaData;
+
+use super::reader::MAX_CHUNK_ROWS;
+
+/// Bytes of values that are decoded at once, as far as the footer tells and unless one row has
+/// more.
+const MOST_BYTES: u64 = 16 << 20;
+
+/// Rows of a batch of the columns at `places`: by what they take in the row group where they take
+/// most, 1 to [`MAX_CHUNK_ROWS`].
+pub(super) fn batch_rows(footer: &ParquetMetaData, places: &[usize]) -> usize {
+    let schema = footer.file_metadata().schema_descr();
+    let per_row = footer.row_groups().iter().map(|group| {
+        let leaves = group.columns().iter().enumerate();
+        let wanted = leaves.filter(|(leaf, _)| places.contains(&schema.get_column_root_idx(*leaf)));
+        // A dictionary holds a value once that stands in many rows; newer writers note both sizes.
+        let bytes = wanted.map(|(_, column)| {
+            let plain = column.unencoded_byte_array_data_bytes().unwrap_or(0);
+            u64::try_from(column.uncompressed_size().max(plain)).unwrap_or(0)
+        });
+        bytes.sum::<u64>() / u64::try_from(group.num_rows()).unwrap_or(1).max(1)
+    });
+    let rows = MOST_BYTES / per_row.max().unwrap_or(0).max(1);
+    usize::try_from(rows).unwrap_or(MAX_CHUNK_ROWS).clamp(1, MAX_CHUNK_ROWS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+    use parquet::arrow::ArrowWriter;
+
+    use super::*;
+
+    #[test]
+    fn long_values_make_small_batches_also_where_a_dictionary_holds_them_once() {
+        let text = "x".repeat(1 << 20);
+        let rows = RecordBatch::try_from_iter([
+            ("id", Arc::new(Int64Array::from_iter_values(0..40)) as ArrayRef),
+            ("text", Arc::new(StringArray::from(vec![&*text; 40])) as ArrayRef),
+        ])
+        .unwrap();
+        let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), None).unwrap();
+        writer.write(&rows).unwrap();
+        let footer = writer.close().unwrap();
+        assert_eq!(batch_rows(&footer, &[0, 1]), 15);
+        assert_eq!(batch_rows(&footer, &[0]), MAX_CHUNK_ROWS);
+    }
+}
