@@ -8,6 +8,7 @@
     reason = "a test fails by panicking, its helpers too; modules share by `pub`"
 )]
 
+mod append;
 mod claims;
 mod compact;
 mod faults;

@@ -323,11 +323,16 @@ fn rows_whose_file_was_taken_away_are_done_again_and_no_other() {
     let [store, raw] = (CREATE_ONCE.new_store)(folder.path());
     run_twice(folder.path(), &store, Layout::Append, "r1").unwrap();
     let before = names(store.as_ref(), "");
-    raw.delete("part-000001.parquet").unwrap();
-    raw.delete(SUCCESS).unwrap();
+    for name in ["part-000001.parquet", "part-000002-r01.parquet", SUCCESS] {
+        raw.delete(name).unwrap();
+    }
+    let found = OutputFolder::with_store(folder.path(), store.clone()).look().unwrap().unwrap();
+    let missing = [1, 2].map(|part| Problem::Missing { part: PartNumber(part) });
+    assert_eq!(found.problems, missing);
     run_twice(folder.path(), &store, Layout::Append, "r2").unwrap();
     assert_whole(folder.path(), &store, "taken away");
     let after = names(store.as_ref(), "");
     let new: Vec<_> = after.iter().filter(|name| !before.contains(name)).collect();
-    assert_eq!(new, ["part-000001-r03.parquet"], "{before:?}");
+    // A recorded name is never used again.
+    assert_eq!(new, ["part-000001-r03.parquet", "part-000002-r02.parquet"], "{before:?}");
 }

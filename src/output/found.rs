@@ -149,20 +149,25 @@ impl Evidence {
         store: &dyn Store,
     ) -> Result<Option<Evidence>, OutputError> {
         let path = |name: &str| location.join(name);
-        let top = store.list("").map_err(|error| match error {
+        let refuse_a_file = |error| match error {
             StoreError::Lasting { source, .. } if source.kind() == io::ErrorKind::NotADirectory => {
                 OutputError::IsAFile { path: location.to_string() }
             }
             error => error.into(),
-        })?;
+        };
+        let list_top = || store.list("").map_err(refuse_a_file);
         let Some((job, fingerprint)) = read_job(store, &path)? else {
-            refuse_foreign(location, store, &top)?;
+            refuse_foreign(location, store, &list_top()?)?;
             return Ok(None);
         };
         let control = store.list(CONTROL)?;
         let (plan, known_input, later_stretches) =
             read_plan(store, &path, &job, fingerprint, &control)?;
         let manifest = Manifest::load(store, fingerprint)?;
+        // After the records: a file stands before its record, so one that is recorded and not
+        // listed is gone, and is not merely newer than the listing. What is to be done and the name
+        // that it goes under both follow from this one listing.
+        let top = list_top()?;
         let success = read_success(store, &top)?;
         Ok(Some(Evidence {
             job,
@@ -267,6 +272,12 @@ fn read_job(
 ) -> Result<Option<(Job, Fingerprint)>, OutputError> {
     let bytes = match edition::read_whole(store, names::JOB, is_json) {
         Err(StoreError::NotFound { .. }) => return Ok(None),
+        // The output is a file: listing it says so.
+        Err(StoreError::Lasting { source, .. })
+            if source.kind() == io::ErrorKind::NotADirectory =>
+        {
+            return Ok(None);
+        }
         bytes => bytes?,
     };
     match serde_json::from_slice::<Version>(&bytes) {

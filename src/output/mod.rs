@@ -11,6 +11,8 @@ mod error;
 #[cfg(test)]
 mod formats_v1;
 mod found;
+#[cfg(test)]
+mod histories;
 mod job;
 pub mod journal;
 mod manifest;

@@ -198,6 +198,21 @@ impl OutputFolder {
         let (run, started) = (spec.provenance.run.clone(), spec.started);
         let claimed = ClaimSpec { run, started, takeover: spec.takeover };
         let claim = Claim::acquire(self.claim_place(), claimed, &mut Sleep)?;
+        self.open(spec, claim)
+    }
+
+    /// Begins with a claim that holds elsewhere, as a run does that wrongly believes it has one.
+    #[cfg(test)]
+    pub(in crate::output) fn begin_unclaimed(
+        &self,
+        spec: WriterSpec,
+    ) -> Result<OpenOutput, OutputError> {
+        let elsewhere = Arc::new(store::MemoryStore::default());
+        let claim = Claim::in_store(elsewhere, &spec.provenance.run, spec.started);
+        self.open(spec, claim)
+    }
+
+    fn open(&self, spec: WriterSpec, claim: Claim) -> Result<OpenOutput, OutputError> {
         // Another run may have come and gone since.
         let mut found = match self.look()? {
             Some(found) => found,

@@ -1,7 +1,7 @@
 //! The first act of every run: what a crash left behind is put right.
 //!
-//! Valid parts are kept and recorded, whatever the manifest says; unfinished files and torn parts
-//! go; rows whose part is gone are done again. Each step leaves a sound state, so a recovery that
+//! Valid parts are kept and recorded, whatever the manifest says; unfinished files go; rows whose
+//! part is gone or torn are done again. Each step leaves a sound state, so a recovery that
 //! is cut short is done by the next one.
 
 use sha2::{Digest, Sha256};
@@ -41,29 +41,8 @@ pub(super) fn recover(
                 adopt(store, found, *identity, generation, now)?;
             }
             Problem::Torn { part, generation, name, reason } => {
-                let warning = match store.delete(&name) {
-                    Err(StoreError::Refused { .. }) => {
-                        let files = found.files.entry(part).or_default();
-                        files.burnt.insert(generation);
-                        let warning = format!(
-                            "{name} is no whole part ({reason}) and can't be removed through this \
-                             storage; its rows are done again under another name"
-                        );
-                        found.stuck.push(name);
-                        warning
-                    }
-                    removed => {
-                        removed?;
-                        format!(
-                            "{name} was no whole part ({reason}); it is removed and its rows are \
-                             done again"
-                        )
-                    }
-                };
-                if let Some(files) = found.files.get_mut(&part) {
-                    files.version = None;
-                }
-                recovery.warnings.push(warning);
+                let what_comes = remove_torn(store, found, part, generation, &name)?;
+                recovery.warnings.push(format!("{name} is no whole part ({reason}); {what_comes}"));
             }
             Problem::Missing { part } => recovery.warnings.push(format!(
                 "{} is recorded as done but gone, or a part of it; its rows are done again",
@@ -81,6 +60,28 @@ pub(super) fn recover(
         recovery.warnings.push(format!("{name} is no part of this output but is read with them"));
     }
     Ok(recovery)
+}
+
+/// Sees to it that a torn file is in nobody's way; says what becomes of its rows.
+fn remove_torn(
+    store: &dyn Store,
+    found: &mut Found,
+    part: PartNumber,
+    generation: Generation,
+    name: &str,
+) -> Result<&'static str, StoreError> {
+    if found.job.layout == Layout::Replace {
+        // Under the version that was listed: what another run put there meanwhile is kept.
+        return Ok("its rows are done again, and it is replaced");
+    }
+    match store.delete(name) {
+        Err(StoreError::Refused { .. }) => {
+            found.files.entry(part).or_default().burnt.insert(generation);
+            found.stuck.push(name.to_owned());
+            Ok("its rows are done again beside it, since this storage removes nothing")
+        }
+        removed => removed.map(|()| "it is removed and its rows are done again"),
+    }
 }
 
 /// Records a file that has no record.

@@ -32,6 +32,11 @@ pub(super) struct PartFiles {
 }
 
 impl PartFiles {
+    /// The newest whole file.
+    fn whole_last(&self) -> Generation {
+        self.whole.last_key_value().map_or(0, |(generation, _)| *generation)
+    }
+
     /// The generation to write next.
     pub(super) fn next_generation(&self) -> Generation {
         let burnt = self.burnt.last().copied().unwrap_or(0);
@@ -171,7 +176,9 @@ impl Found {
             Some((identity, record)) => {
                 files.held = whole.held();
                 files.holes = whole.holes(&identity.holes);
-                if files.holes.rows() > identity.holes.rows() {
+                let is_newer_gone =
+                    records.keys().any(|generation| *generation > files.whole_last());
+                if files.holes.rows() > identity.holes.rows() || is_newer_gone {
                     self.problems.push(Problem::Missing { part });
                 }
                 if let Some(mut record) = record {

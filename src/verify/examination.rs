@@ -259,13 +259,18 @@ impl<'a> Examination<'a> {
         self.counts.labelled += place.tally.labelled;
         self.counts.parts += u64::from(!place.files.is_empty() || !place.is_sound);
         if let Some(newest) = place.newest.as_ref().filter(|_| place.is_sound) {
+            // A recorded file that is gone said last which rows wait.
+            let record = self.evidence.manifest.newest(number);
+            let later = record.filter(|record| record.generation > newest.generation);
+            let later = later.filter(|_| !place.gone.is_empty());
+            let open = later.map_or(newest.holes.rows(), PartRecord::absent_rows);
             let absent = place.absent_rows();
-            if absent > newest.holes.rows() {
-                let (lost, gone) = (absent - newest.holes.rows(), place.gone.join(", "));
+            if absent > open {
+                let (lost, gone) = (absent - open, place.gone.join(", "));
                 let stood = if gone.is_empty() { gone } else { format!("; {gone} is gone") };
                 self.parts.fail(format!("{lost} rows of part {number} stand in no file{stood}"));
             }
-            self.counts.rows_not_done += newest.holes.rows();
+            self.counts.rows_not_done += absent.min(open);
             self.hold_totals(&place, newest);
         } else if place.is_sound && !place.gone.is_empty() {
             let (name, rows) = (number.file_name(), planned.rows);
