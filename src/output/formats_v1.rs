@@ -15,6 +15,10 @@ fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/formats/v1/out")
 }
 
+fn append_fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/formats/v1/append")
+}
+
 /// A copy that a test may write to.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
@@ -69,6 +73,57 @@ fn a_run_goes_on_in_an_output_of_version_1() {
     assert_eq!((open.recovery(), open.records().len()), (&Recovery::default(), 3));
     // The claim in the sample is that of a dead process.
     assert!(!folder.path().join(CONTROL).join("claim-r1.json").exists());
+}
+
+#[test]
+fn an_output_of_version_1_that_replaces_nothing_is_read_with_all_that_it_holds() {
+    let output = OutputFolder::new(append_fixture());
+    let found = output.look().unwrap().unwrap();
+    assert!(found.is_complete() && found.success.is_some(), "{:?}", found.problems);
+    assert_eq!((found.job.layout, found.plan.parts()), (Layout::Append, 2));
+    assert_eq!(
+        found.file_names(),
+        ["000001", "000001-r01", "000001-r02", "000002", "000002-r01"]
+            .map(|name| format!("part-{name}.parquet"))
+    );
+    assert_eq!((found.unlabelled_rows(), found.absent_rows()), (4, 0));
+    // The second part's first record stands in its second edition: the first was torn.
+    assert_eq!(found.records[&PartNumber(2)].generation, 2);
+    assert_eq!(found.spent.calls, 3);
+
+    let run = spec(15, "reader");
+    let store = output.store().clone();
+    let reader = PartReader::new(store, found.fingerprint, run.schema, run.codebook);
+    let contents = reader.of_files(&found).read(PartNumber(1)).unwrap();
+    let mut outcomes = sealed(1, contents.identity.range).outcomes;
+    outcomes[0] = Outcome::Labelled(LabelIndex(0));
+    assert_eq!(contents.outcomes, outcomes);
+}
+
+#[test]
+#[ignore = "writes the samples anew; only for a version that is not released yet"]
+fn write_append_samples() {
+    fs::remove_dir_all(append_fixture()).ok();
+    let output = OutputFolder::new(append_fixture()).laid_out(Layout::Append);
+    let mut run = spec(15, "r1");
+    run.job.layout = Layout::Append;
+    run.job.secret = Secret::from_bytes([7; 32]);
+    let at = UnixMillis(1_800_000_000_900);
+    let torn = "_batchclass/manifest/000002.json";
+    let mut open = output.begin(run).unwrap();
+    store::Store::create(output.store().as_ref(), torn, b"{\"checksum\":\"2e5f").unwrap();
+    let parts =
+        [1, 2].map(|number| sealed(number, open.plan().range_of(PartNumber(number)).unwrap()));
+    for part in &parts {
+        open.commit(part, spent(), at).unwrap();
+    }
+    let mut refilled = parts[0].clone();
+    refilled.outcomes[0] = Outcome::Labelled(LabelIndex(0));
+    open.commit(&refilled, spent(), at).unwrap();
+    for part in &parts {
+        open.give_up(part.number, &part.columns, at).unwrap();
+    }
+    open.finish(UnixMillis(1_800_000_001_000)).unwrap();
 }
 
 #[test]
