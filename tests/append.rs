@@ -116,3 +116,10 @@ fn verify_names_rows_that_stand_twice_and_rows_that_are_gone() {
     assert!(verified.stdout.contains("stands in part-000002.parquet too"), "{}", verified.stdout);
     assert!(verified.stdout.contains("is that of generation 1, not 2"), "{}", verified.stdout);
 }
+
+#[test]
+fn a_torn_record_beside_a_whole_edition_is_no_failure() {
+    let sample = format!("{}/fixtures/formats/v1/append", env!("CARGO_MANIFEST_DIR"));
+    let verified = Scratch::new().batchclass(&["verify", &sample]).expect_code(0);
+    assert!(verified.stdout.lines().all(|line| line.starts_with("ok ")), "{verified:?}");
+}

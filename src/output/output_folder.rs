@@ -572,6 +572,27 @@ pub(in crate::output) mod tests {
     }
 
     #[test]
+    fn an_output_stays_as_it_was_begun_unless_somebody_wishes_or_storage_demands_otherwise() {
+        use Layout::{Append, Replace};
+        let folder = tempfile::tempdir().unwrap();
+        let mut begun = spec(25, "r1");
+        begun.job.layout = Append;
+        let disk = OutputFolder { kind: Kind::LocalDisk, ..OutputFolder::new(folder.path()) };
+        drop(disk.clone().laid_out(Append).begin(begun).unwrap());
+        let mut found = disk.look().unwrap();
+        assert_eq!(disk.layout(None, None), Replace);
+        assert_eq!(disk.layout(None, found.as_ref()), Append);
+        assert_eq!(disk.layout(Some(Replace), found.as_ref()), Replace);
+        let (fstype, source) = ("fuse.s3fs".to_owned(), "s3fs".to_owned());
+        let kind = Kind::CreateOnceMount { fstype, source, has_fresh_listing: true };
+        let mount = OutputFolder { kind, ..disk };
+        assert_eq!(mount.layout(None, None), Append);
+        found.as_mut().unwrap().job.layout = Replace;
+        assert_eq!(mount.layout(None, found.as_ref()), Append);
+        assert_eq!(mount.layout(Some(Replace), found.as_ref()), Replace);
+    }
+
+    #[test]
     fn the_first_runs_secret_stays() {
         let folder = tempfile::tempdir().unwrap();
         let output = OutputFolder::new(folder.path());

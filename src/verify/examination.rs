@@ -3,7 +3,7 @@
 //! While the input is the one that the output was begun with, ids ascend on that way. Later parts
 //! interleave with earlier ones; then the ids are held against each other in a second walk.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,11 +13,12 @@ use super::comparison::{Comparison, InputIds};
 use super::interleaved::ids_in_order;
 use super::place::{Place, PlacedRow};
 use super::rows::{RowFindings, RowRules, RowTally};
-use super::verdict::{Check, Finding, Verdict};
+use super::totals::{self, Counts};
+use super::verdict::{Finding, Verdict};
 use crate::domain::{PartNumber, RowId};
 use crate::output::store::{Store, StoreError};
 use crate::output::{
-    Evidence, Generation, Layout, OutputError, PartIdentity, PartRecord, PartScan, SUCCESS, Success,
+    Evidence, Generation, Layout, OutputError, PartIdentity, PartRecord, PartScan,
 };
 
 /// An output under examination.
@@ -39,17 +40,6 @@ pub(super) struct Examination<'a> {
     first_ids: Vec<(RowId, String)>,
     /// Whether the parts interleave.
     is_interleaved: bool,
-}
-
-/// What was looked at.
-#[derive(Default)]
-struct Counts {
-    parts: u64,
-    files: u64,
-    bytes: u64,
-    rows: u64,
-    labelled: u64,
-    rows_not_done: u64,
 }
 
 impl<'a> Examination<'a> {
@@ -396,7 +386,7 @@ impl<'a> Examination<'a> {
         if unplanned > 0 {
             self.parts.not_done(format!("{unplanned} rows of the input are not planned yet"));
         }
-        let success = self.success(unplanned > 0);
+        let success = totals::success(evidence, &self.counts, unplanned, self.parts.has_failed());
         let compared = match self.comparison {
             Some(comparison) => Some(comparison.end(!self.row.ids.has_failed())?),
             None => None,
@@ -416,76 +406,8 @@ impl<'a> Examination<'a> {
             self.row.labels.check(format!("{labelled} rows with a label")),
             self.row.reasons.check(format!("{unlabelled} rows without a label")),
             success,
-            foreign_files(evidence),
+            totals::foreign_files(evidence),
         ];
         Ok(Verdict::of(checks.into_iter().chain(compared).collect()))
     }
-
-    /// Whether `_SUCCESS` says what the records say.
-    fn success(&self, is_limited: bool) -> Check {
-        let Evidence { fingerprint, manifest, success, .. } = self.evidence;
-        let mut finding = Finding::new("success");
-        let is_unfinished = self.counts.rows_not_done > 0 || is_limited;
-        let Some(success) = success else {
-            let unlabelled = self.counts.rows - self.counts.labelled;
-            let is_append = self.evidence.job.layout == Layout::Append;
-            let detail = if self.evidence.has_success_file() && is_append && !is_unfinished {
-                // It can't be written again, and says nothing but totals.
-                "cut in its making"
-            } else if self.evidence.has_success_file() {
-                finding.fail(format!("{SUCCESS} can't be read"));
-                "unreadable"
-            } else if is_unfinished || self.parts.has_failed() {
-                "not written: rows are not done"
-            } else if unlabelled > 0 {
-                "not written: rows have no label"
-            } else {
-                finding.not_done("all rows stand, but no run has come to its end yet");
-                "not written"
-            };
-            return finding.check(detail);
-        };
-        if is_unfinished {
-            finding.fail(format!("{SUCCESS} stands, but rows are not done"));
-        }
-        let newest = manifest.records.values().filter_map(|records| records.values().next_back());
-        let files: Vec<&PartRecord> = match self.evidence.job.layout {
-            Layout::Replace => newest.clone().collect(),
-            Layout::Append => manifest.records.values().flat_map(BTreeMap::values).collect(),
-        };
-        let (count, bytes) = (files.len() as u64, files.iter().map(|record| record.bytes).sum());
-        let finished = success.finished;
-        let totals = Success::of(*fingerprint, newest, count, bytes, manifest.spent, finished);
-        for (said, counted, what) in [
-            (success.rows, totals.rows, "rows"),
-            (success.labelled, totals.labelled, "labelled rows"),
-            (success.parts, totals.parts, "parts"),
-            (success.bytes, totals.bytes, "bytes"),
-            (success.spent.calls, totals.spent.calls, "calls"),
-        ] {
-            if said != counted {
-                finding.fail(format!("{SUCCESS} says {said} {what}, the records say {counted}"));
-            }
-        }
-        let comparable = Success { version: success.version, ..totals };
-        if *success != comparable && !finding.has_failed() {
-            finding.fail(format!("{SUCCESS} and the records differ in job, reasons or tokens"));
-        }
-        finding.check("totals of all records")
-    }
-}
-
-/// Parquet files that readers of the folder would take for data.
-fn foreign_files(evidence: &Evidence) -> Check {
-    let mut finding = Finding::new("files");
-    let foreign = evidence.foreign();
-    let files = evidence.files().count() + foreign.len();
-    for name in foreign {
-        finding.fail(format!("{name} is no part, but `*.parquet` reads it too"));
-    }
-    let unplanned = evidence.files().filter(|(part, _)| evidence.plan.range_of(*part).is_none());
-    for (part, generation) in unplanned {
-        finding.fail(format!("{} is not planned", evidence.file_name(part, generation)));
-    }
-    finding.check(format!("{files} Parquet files in the folder"))
 }

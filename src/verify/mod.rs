@@ -9,6 +9,7 @@ mod examination;
 mod interleaved;
 mod place;
 mod rows;
+mod totals;
 mod verdict;
 
 use std::path::PathBuf;
