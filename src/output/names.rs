@@ -12,6 +12,11 @@ pub(super) const MANIFEST: &str = "_batchclass/manifest";
 pub(super) const JOURNAL: &str = "_batchclass/journal";
 pub(super) const JOB: &str = "_batchclass/job.json";
 
+/// `_batchclass/probe-<run>`: what `check` asks storage with.
+pub(super) fn probe(run: &str) -> String {
+    format!("{CONTROL}/probe-{run}")
+}
+
 /// How often a part was written, from 1.
 pub type Generation = u32;
 
