@@ -17,7 +17,8 @@ fn lay() -> (Scratch, Simulated) {
     let server = Simulated::start(&["--drop", "0.3"]);
     scratch.write("orders.csv", &orders_csv(ROWS));
     let limits = "\n[limits]\ntokens_per_minute = 0\n[batch]\nrows_per_call = 10\n\
-                  max_attempts = 1\n[output]\nrows_per_part = 100\n";
+                  max_attempts = 1\n[output]\nrows_per_part = 100\n\
+                  journal_folder = \"journals\"\n";
     scratch.write("batchclass.toml", &(simulated_config(&server) + limits));
     (scratch, server)
 }

@@ -31,6 +31,14 @@ pub(super) enum Task {
         /// The rows that come from the input.
         changed: Vec<ChangedRow>,
     },
+    /// Some of its rows stand, which is known of them; all are read from the input, where each is
+    /// at its position, since nothing that interleaves stands where parts have holes.
+    Refill {
+        /// Which part.
+        part: PartNumber,
+        /// Its positions.
+        range: PositionRange,
+    },
 }
 
 /// The passes in which everything of `work` is read.
@@ -38,7 +46,9 @@ pub(super) fn passes(work: &Work) -> Vec<Pass> {
     let mut passes: Vec<Pass> = Vec::new();
     let mut unfinished = work.unfinished().map(|ranges| Ranges { ranges, at: 0, used: 0 });
     for (part, range) in work.parts() {
-        let (task, wanted) = if work.is_reopened(part) {
+        let (task, wanted) = if work.is_holed(part) {
+            (Task::Refill { part, range }, vec![range])
+        } else if work.is_reopened(part) {
             let changed = work.changed_rows(part).to_vec();
             let mut wanted = Vec::new();
             for row in &changed {

@@ -107,7 +107,12 @@ impl Reader {
         let mut input = InputRows::new(read);
         for task in pass.parts {
             match task {
-                Task::Fill(range) => self.fill(range, &mut input, chunks)?,
+                Task::Fill(range) => self.fill(range, None, &mut input, chunks)?,
+                Task::Refill { part, range } => {
+                    let contents = self.parts.read(part);
+                    let contents = contents.map_err(|error| RunError::Reopen(part, error))?;
+                    self.fill(range, Some(contents.outcomes), &mut input, chunks)?;
+                }
                 Task::Reopen { part, range, changed } => {
                     self.reopen(part, range, changed, &mut input, chunks)?;
                 }
@@ -116,18 +121,20 @@ impl Reader {
         Ok(())
     }
 
-    /// The rows of a part that does not stand.
+    /// The rows of a part, read from the input; `outcomes` are theirs, if it stands.
     fn fill(
         &self,
         range: PositionRange,
+        outcomes: Option<Vec<Outcome>>,
         input: &mut InputRows,
         chunks: &Chunks,
     ) -> Result<(), Halt> {
         let (mut first, mut left) = (range.first, range.rows);
+        let mut priors = outcomes.unwrap_or_default().into_iter();
         while left > 0 {
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(MAX_CHUNK_ROWS);
             let (columns, rows) = input.next(most)?;
-            let read = |(row, position)| read_row(row, position, &self.prompt, self.longest);
+            let read = |(row, position)| self.read(row, position, priors.next());
             send(chunks, first, columns, rows, read)?;
             first.0 += most as u64;
             left -= most as u64;

@@ -1,6 +1,6 @@
 //! What is left to do in an output: parts that do not stand, and parts with rows to ask again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::merge::{ChangedRow, Changes};
 use crate::domain::{Attempts, JobSpec, PartNumber, Plan, PositionRange, Reason};
@@ -16,6 +16,8 @@ pub(super) struct Work {
     missing: Vec<PartNumber>,
     /// Parts that stand and have rows to ask again, with how many.
     reopened: BTreeMap<PartNumber, u64>,
+    /// Of those, parts of which some rows stand in no file.
+    holed: BTreeSet<PartNumber>,
     /// How the input differs from the parts that stand, where it was compared with them.
     changes: Option<Changes>,
     /// Rows to ask again that stand without a label where nothing can be replaced.
@@ -37,6 +39,7 @@ impl Work {
             retry: job.output.retry.clone(),
             missing: Vec::new(),
             reopened: BTreeMap::new(),
+            holed: BTreeSet::new(),
             changes,
             given_up: 0,
         };
@@ -57,6 +60,9 @@ impl Work {
             if rows > 0 {
                 // A row without a label whose text changed is in both counts.
                 work.reopened.insert(part, rows.min(record.range.rows));
+                if record.absent_rows() > 0 {
+                    work.holed.insert(part);
+                }
             }
         }
         work
@@ -93,6 +99,11 @@ impl Work {
     /// Whether `part` stands and has rows to ask again.
     pub(super) fn is_reopened(&self, part: PartNumber) -> bool {
         self.reopened.contains_key(&part)
+    }
+
+    /// Whether rows of the reopened `part` stand in no file, so that it can't give them itself.
+    pub(super) fn is_holed(&self, part: PartNumber) -> bool {
+        self.holed.contains(&part)
     }
 
     /// Parts that stand and have rows to ask again, with how many.
@@ -134,14 +145,25 @@ pub(super) mod tests {
         let missing = plan.part_numbers().filter(|part| !standing.contains(&part.0)).collect();
         let changed = changes.iter().flat_map(|changes| &changes.changed);
         let reopened = changed.map(|(part, rows)| (*part, rows.len() as u64)).collect();
-        Work { plan, max_attempts: 3, retry: Vec::new(), missing, reopened, changes, given_up: 0 }
+        Work {
+            plan,
+            max_attempts: 3,
+            retry: Vec::new(),
+            missing,
+            reopened,
+            holed: BTreeSet::new(),
+            changes,
+            given_up: 0,
+        }
     }
 
     /// The parts of these passes, in parts of ten rows.
     pub(in crate::pipeline) fn parts(passes: &[Pass]) -> Vec<u64> {
         let tasks = passes.iter().flat_map(|pass| &pass.parts);
         let number = |task: &Task| match task {
-            Task::Fill(range) | Task::Reopen { range, .. } => range.first.0 / 10 + 1,
+            Task::Fill(range) | Task::Reopen { range, .. } | Task::Refill { range, .. } => {
+                range.first.0 / 10 + 1
+            }
         };
         tasks.map(number).collect()
     }

@@ -53,7 +53,7 @@ impl Display for Bar {
     fn tick(&mut self, tally: &Tally, now: Moment) {
         let text = match self.has_started {
             true => lines(tally, now, columns()).join("\n"),
-            false => "reading the input".into(),
+            false => "looking at the input and the output".into(),
         };
         self.bar.set_message(text);
     }

@@ -48,7 +48,7 @@ impl Display for Plain {
     fn tick(&mut self, tally: &Tally, now: Moment) {
         let line = match self.has_started {
             true => status(tally, now),
-            false => "reading the input".into(),
+            false => "looking at the input and the output".into(),
         };
         (self.print)(&line);
     }
@@ -180,6 +180,6 @@ mod tests {
     fn before_asking_begins_a_line_says_so() {
         let (mut display, lines) = captured(false);
         display.tick(&Tally::default(), at(10).now);
-        assert_eq!(lines.try_iter().collect::<Vec<_>>(), ["reading the input"]);
+        assert_eq!(lines.try_iter().collect::<Vec<_>>(), ["looking at the input and the output"]);
     }
 }

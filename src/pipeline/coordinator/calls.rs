@@ -25,7 +25,7 @@ impl Coordinator<'_> {
         while self.stopped.is_none() {
             let now = self.now();
             if let Some(until) = self.storage.hold(now) {
-                if self.has_rows_to_ask() {
+                if self.has_rows_to_ask() || !self.all_read {
                     self.announce(WaitFor::Storage, Some(until), now);
                 }
                 return None;
