@@ -7,18 +7,16 @@
 //! 2. [`input`]: rows in id order, less what is done.
 //! 3. [`llm`]: packing, pacing, asking and matching replies to rows by key.
 //! 4. [`output`]: journal, parts and manifest; the only code that makes a file visible.
-//! 5. [`pipeline`]: the run, on one page; the only module that knows every stage.
-//! 6. [`simulate`]: an OpenAI-compatible loopback server to rehearse a job against.
-//! 7. [`summary`]: counts and accuracy over finished parts.
-//! 8. [`verify`]: the proof that an output is what it promises to be.
-//! 9. [`compact`]: small parts rewritten into full ones.
 //! 5. [`cloud`]: buckets of object storage, for both ends.
 //! 6. [`pipeline`]: the run, on one page; the only module that knows every stage.
 //! 7. [`simulate`]: an OpenAI-compatible loopback server to rehearse a job against.
 //! 8. [`summary`]: counts and accuracy over finished parts.
 //! 9. [`verify`]: the proof that an output is what it promises to be.
-//! 10. [`cli`]: what was typed, the environment, progress and exit codes.
+//! 10. [`check`]: what storage can promise, before a token is spent.
+//! 11. [`compact`]: small parts rewritten into full ones.
+//! 12. [`cli`]: what was typed, the environment, progress and exit codes.
 
+pub mod check;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod cloud;

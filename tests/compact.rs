@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use batchclass::compact::{CompactSpec, compact};
 use batchclass::domain::UnixMillis;
+use batchclass::domain::clock::SystemClock;
 use batchclass::output::OutputFolder;
 use batchclass::output::store::{Fault, FaultyStore, MemoryStore, Store, Then};
 
@@ -94,16 +95,17 @@ fn cut_short_at_any_storage_call_it_goes_on_to_the_same_rows() {
         run: run.to_owned(),
         started: UnixMillis(1_800_000_000_000),
     };
+    let clock = SystemClock::start();
     for fault in [Fault::Lasting, Fault::ErrorButDone, Fault::Torn] {
         for at in 1.. {
             let location = scratch.path("dest");
             let inner: Arc<dyn Store> = Arc::new(MemoryStore::default());
             let faulty = Arc::new(FaultyStore::new(inner.clone(), at, fault, Then::StaysDown));
             let to = OutputFolder::with_store(&location, faulty.clone());
-            let first = compact(&from, &to, &spec("r1"));
+            let first = compact(&from, &to, &spec("r1"), &clock);
             assert!(first.is_ok() || faulty.calls() >= at, "{fault:?} at {at}: {first:?}");
             let to = OutputFolder::with_store(&location, inner.clone());
-            let done = compact(&from, &to, &spec("r2")).unwrap();
+            let done = compact(&from, &to, &spec("r2"), &clock).unwrap();
             assert_eq!((done.rows, done.parts), (255, 3), "{fault:?} at {at}");
             let found = to.look().unwrap().unwrap();
             assert!(found.is_complete() && found.success.is_some(), "{fault:?} at {at}");

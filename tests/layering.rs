@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module, and the modules that it may name besides itself.
-const TABLE: [(&str, &[&str]); 11] = [
+const TABLE: [(&str, &[&str]); 12] = [
+    ("check", &["output", "domain"]),
     ("compact", &["output", "input", "domain"]),
     ("domain", &[]),
     ("cloud", &["domain"]),
@@ -20,7 +21,7 @@ const TABLE: [(&str, &[&str]); 11] = [
         "cli",
         &[
             "domain", "input", "llm", "output", "pipeline", "simulate", "summary", "verify",
-            "compact",
+            "compact", "check",
         ],
     ),
 ];

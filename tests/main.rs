@@ -9,6 +9,7 @@
 )]
 
 mod append;
+mod check;
 mod claims;
 mod compact;
 mod faults;

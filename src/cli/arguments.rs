@@ -41,6 +41,12 @@ Exit codes:
   3    nothing is wrong, but not all rows are done
   4    a check failed, or a file can't be read";
 
+const CHECK_EXIT_CODES: &str = "\
+Exit codes:
+  0    an output can stand there
+  2    OUT can't be used as it is
+  4    nothing can be written there, or a promise that an output needs is not kept";
+
 const SETTINGS_NOTE: &str = "\
 Every flag is also a key of batchclass.toml and an environment variable: --rows-per-call is
 BATCHCLASS_ROWS_PER_CALL. Flags beat the environment, which beats the file.";
@@ -94,6 +100,12 @@ pub enum Command {
     /// each row has a label or a reason. With --input its ids are compared with the input's.
     #[command(after_help = VERIFY_EXIT_CODES)]
     Verify(VerifyArguments),
+    /// Say what the storage of OUT can promise, before a token is spent
+    ///
+    /// Stores a small object there, reads, lists, replaces and removes it. OUT need not exist, and
+    /// an output that stands there is not touched.
+    #[command(after_help = CHECK_EXIT_CODES)]
+    Check(CheckArguments),
     /// Rewrite the small or refilled parts of a finished OUT into full ones, in a new output DEST
     ///
     /// Rows, labels and reasons stay as they are, and OUT is not changed; nothing is asked. DEST is
@@ -155,6 +167,20 @@ pub struct VerifyArguments {
     /// Where a larger one is sorted [default: the system's folder for temporary files]
     #[arg(long, value_name = "PATH", requires = "input")]
     pub temp_dir: Option<PathBuf>,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub json: bool,
+    /// Where object storage is.
+    #[command(flatten)]
+    pub storage: StorageSettings,
+}
+
+/// What `check` takes.
+#[derive(Args, Debug)]
+pub struct CheckArguments {
+    /// The output folder, or where it will be: a path or s3://BUCKET/KEY
+    #[arg(value_name = "OUT")]
+    pub output: PathBuf,
     /// Print one JSON object instead of a table
     #[arg(long)]
     pub json: bool,
@@ -225,7 +251,8 @@ pub fn with_command(
 mod tests {
     use super::*;
 
-    const COMMANDS: [&str; 6] = ["run", "init", "preview", "simulate", "verify", "compact"];
+    const COMMANDS: [&str; 7] =
+        ["run", "init", "preview", "simulate", "verify", "check", "compact"];
 
     fn typed(words: &[&str], is_file: bool) -> Vec<String> {
         let words = std::iter::once("batchclass").chain(words.iter().copied());

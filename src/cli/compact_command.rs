@@ -19,7 +19,8 @@ use crate::pipeline::run_name;
 /// # Errors
 /// If the output is not finished, the other one holds anything else, or storage fails.
 pub(super) fn compact_output(arguments: &CompactArguments) -> Result<ExitCode, Failure> {
-    let started = SystemClock::start().wall();
+    let clock = SystemClock::start();
+    let started = clock.wall();
     let spec =
         CompactSpec { rows_per_part: arguments.rows_per_part, run: run_name(started)?, started };
     let cloud = cloud(arguments.storage.clone()).map_err(JobError::Endpoint)?;
@@ -30,7 +31,7 @@ pub(super) fn compact_output(arguments: &CompactArguments) -> Result<ExitCode, F
             .map_err(CompactError::from)?)
     };
     let (from, to) = (folder(&arguments.output)?, folder(&arguments.destination)?);
-    let done = compact(&from, &to, &spec)?;
+    let done = compact(&from, &to, &spec, &clock)?;
     console::message(&format!(
         "{} rows in {} parts, where there were {}: {}",
         done.rows,

@@ -5,6 +5,7 @@
 
 pub mod api_key;
 pub mod arguments;
+pub mod check_command;
 pub mod compact_command;
 pub mod config_file;
 pub mod console;
@@ -83,6 +84,7 @@ fn obey(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Simulate(arguments) => simulate_command::simulate(&arguments),
         Command::Verify(arguments) => verify_command::verify(arguments),
+        Command::Check(arguments) => check_command::check_storage(arguments),
         Command::Compact(arguments) => compact_command::compact_output(&arguments),
     }
 }

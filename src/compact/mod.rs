@@ -14,7 +14,7 @@ use arrow::datatypes::Schema;
 
 use self::merged::{MergedRows, Run};
 use crate::domain::spec::IdSource;
-use crate::domain::{Codebook, CodebookError, Outcome, PartNumber, Plan, RowId, UnixMillis};
+use crate::domain::{Clock, Codebook, CodebookError, Outcome, PartNumber, Plan, RowId, UnixMillis};
 use crate::input::{InputError, ROW_NUMBER_COLUMN};
 use crate::output::{
     Found, Job, OpenOutput, OutputError, OutputFolder, PartError, PartReader, PartScan, PartSchema,
@@ -110,6 +110,7 @@ pub fn compact(
     from: &OutputFolder,
     to: &OutputFolder,
     spec: &CompactSpec,
+    clock: &dyn Clock,
 ) -> Result<Compacted, CompactError> {
     let path = from.location().to_string();
     if from.location().is_within(to.location()) || to.location().is_within(from.location()) {
@@ -135,14 +136,15 @@ pub fn compact(
         started: spec.started,
         takeover: false,
     })?;
-    let mut rewriting = Rewriting::new(&mut output, found.spent, spec.started);
+    let mut rewriting = Rewriting::new(&mut output, found.spent, clock);
     let mut rows = MergedRows::new(&found.plan, &reader, id_column);
     while let Some(run) = rows.next()? {
         rewriting.take(run)?;
     }
     let is_finished = output.folder().look()?.is_some_and(|found| found.success.is_some());
     if found.success.is_some() && !is_finished {
-        output.finish(spec.started)?;
+        output.claim().hold(clock.wall()).map_err(OutputError::from)?;
+        output.finish(clock.wall())?;
     }
     Ok(Compacted {
         rows: output.plan().rows(),
@@ -220,11 +222,11 @@ struct Rewriting<'a> {
     next: PartNumber,
     /// What the old output cost, until the first new part has taken it over.
     spent: Spent,
-    now: UnixMillis,
+    clock: &'a dyn Clock,
 }
 
 impl<'a> Rewriting<'a> {
-    fn new(output: &'a mut OpenOutput, spent: Spent, now: UnixMillis) -> Rewriting<'a> {
+    fn new(output: &'a mut OpenOutput, spent: Spent, clock: &'a dyn Clock) -> Rewriting<'a> {
         let is_begun = !output.records().is_empty();
         Rewriting {
             output,
@@ -233,7 +235,7 @@ impl<'a> Rewriting<'a> {
             outcomes: Vec::new(),
             next: PartNumber(1),
             spent: if is_begun { Spent::default() } else { spent },
-            now,
+            clock,
         }
     }
 
@@ -273,7 +275,9 @@ impl<'a> Rewriting<'a> {
             return Ok(());
         };
         let part = SealedPart { number, range, first_id, last_id, columns, outcomes };
-        self.output.commit(&part, take(&mut self.spent), self.now)?;
+        // A claim that has lapsed meanwhile is proved anew.
+        self.output.claim().hold(self.clock.wall()).map_err(OutputError::from)?;
+        self.output.commit(&part, take(&mut self.spent), self.clock.wall())?;
         Ok(())
     }
 }
