@@ -192,6 +192,9 @@ pub enum Event {
         tokens: u64,
         /// How long it took.
         seconds: f64,
+        /// What stopped it, in words, if something did.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        stopped_by: Option<String>,
     },
 }
 

@@ -113,6 +113,7 @@ impl RunReport {
             calls: self.calls,
             tokens: self.prompt_tokens + self.completion_tokens,
             seconds: self.took.as_secs_f64(),
+            stopped_by: self.stopped_by.clone(),
         }
     }
 

@@ -35,7 +35,7 @@ struct Order {
 
 #[derive(Debug)]
 enum Ended {
-    Committed(PartRecord),
+    Committed(Box<PartRecord>),
     Failed(Box<Order>, OutputError),
 }
 
@@ -43,7 +43,7 @@ enum Ended {
 #[derive(Debug)]
 pub(super) enum Written {
     /// Part and record are durable.
-    Committed(PartRecord),
+    Committed(Box<PartRecord>),
     /// Storage failed; the part is the next one to be tried.
     Failed(PartNumber, OutputError),
 }
@@ -82,7 +82,7 @@ impl Writer {
                 let part = &order.settled.part;
                 let committed = held.and_then(|()| output.commit(part, order.spent, clock.wall()));
                 let ended = match committed {
-                    Ok(record) => Ended::Committed(record),
+                    Ok(record) => Ended::Committed(Box::new(record)),
                     Err(error) => Ended::Failed(Box::new(order), error),
                 };
                 if report.send(ended).is_err() {
@@ -144,7 +144,7 @@ impl Writer {
         self.in_hand = None;
         match ended {
             Some(Ended::Committed(record)) => {
-                self.records.insert(record.part, record.clone());
+                self.records.insert(record.part, (*record).clone());
                 Some(Written::Committed(record))
             }
             Some(Ended::Failed(order, error)) => {

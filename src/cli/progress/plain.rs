@@ -152,6 +152,7 @@ mod tests {
             calls: 20,
             tokens: 70_000,
             seconds: 12.0,
+            stopped_by: None,
         };
         let tally_now = event(display, end, 12);
         display.finish(&tally_now, at(12).now);

@@ -50,7 +50,7 @@ impl Coordinator<'_> {
 
     pub(super) fn take_written(&mut self, written: Written) {
         match written {
-            Written::Committed(record) => self.take_committed(record),
+            Written::Committed(record) => self.take_committed(*record),
             Written::Failed(part, error) => self.take_failed_commit(part, error),
         }
     }
