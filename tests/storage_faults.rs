@@ -573,7 +573,7 @@ fn a_journal_whose_disk_fills_up_ends_the_run_and_only_what_is_in_flight_is_paid
     assert!(!scratch.path("out/_batchclass/journal").exists());
     let mut events =
         first.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    let in_flight = events.filter(|event| event["event"] == "call_started").next_back().unwrap();
+    let in_flight = events.rfind(|event| event["event"] == "call_started").unwrap();
     let in_flight = in_flight["in_flight"].as_u64().unwrap();
     let asked_twice = server.count("rows_asked") - LARGE_ROWS as u64;
     assert!(asked_twice <= 10 * in_flight, "{asked_twice} rows, {in_flight} calls in flight");

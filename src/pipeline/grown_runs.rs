@@ -406,6 +406,17 @@ fn a_part_lost_after_the_input_grew_is_planned_anew() {
 }
 
 #[test]
+fn an_answer_of_a_part_that_was_released_outlives_a_run_that_a_row_limit_kept_short() {
+    let mut world = world_of([0, 1, 2, 3, 5, 10, 11]);
+    world.run(Attempt { row_limit: None, dies: None, answers: Some(2) }).unwrap();
+    world.put(0);
+    world.lay_input();
+    world.run(Attempt { row_limit: Some(1), dies: None, answers: None }).unwrap();
+    world.run_to_the_end();
+    world.check();
+}
+
+#[test]
 fn an_answer_that_was_paid_before_the_input_changed_is_used_where_its_row_is_now() {
     let mut world = world_of((1..=20).map(|id| 10 * id));
     // The provider stops in the midst of the second part: its first answers are in the journal.

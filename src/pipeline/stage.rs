@@ -153,8 +153,9 @@ fn open_journal(
         sync_within: journal::SYNC_WITHIN,
         segment_bytes: journal::SEGMENT_BYTES,
     };
-    let opened = Journal::open(spec, &replay, |part| work.needs_answers_of(part))
-        .map_err(OutputError::from)?;
+    let leaves_rows = plan.rows() < output.known_input().whole_rows();
+    let opened = Journal::open(spec, &replay, |part| work.needs_answers_of(part, leaves_rows));
+    let opened = opened.map_err(OutputError::from)?;
     if priors.answered_rows() > 0 {
         let rows = priors.answered_rows();
         context.events.emit(Event::JournalReplayed { rows });

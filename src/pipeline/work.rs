@@ -91,9 +91,11 @@ impl Work {
     }
 
     /// Whether answers that were journaled for rows of `part` may still be needed: it is written by
-    /// this run, or it was released and its rows are among those to be written.
-    pub(super) fn needs_answers_of(&self, part: PartNumber) -> bool {
-        self.has(part) || (self.plan.is_released(part) && !self.missing.is_empty())
+    /// this run, or it was released and its rows are among those to be written, now or, where a row
+    /// limit `leaves_rows` of the input unplanned, later.
+    pub(super) fn needs_answers_of(&self, part: PartNumber, leaves_rows: bool) -> bool {
+        let are_rows_left = leaves_rows || !self.missing.is_empty();
+        self.has(part) || (self.plan.is_released(part) && are_rows_left)
     }
 
     /// Whether `part` stands and has rows to ask again.
@@ -169,14 +171,15 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn answers_for_released_parts_are_needed_while_a_planned_part_is_missing() {
+    fn answers_for_released_parts_are_needed_while_a_row_is_left_to_write() {
         let mut work = work(25, &[1], None);
         work.plan.release([PartNumber(3)]);
         work.missing.retain(|part| part.0 != 3);
         assert_eq!(work.plan.part_of(Position(22)), Some(PartNumber(3)));
-        assert!(work.needs_answers_of(PartNumber(3)) && !work.has(PartNumber(3)));
-        assert!(!work.needs_answers_of(PartNumber(1)));
+        assert!(work.needs_answers_of(PartNumber(3), false) && !work.has(PartNumber(3)));
+        assert!(!work.needs_answers_of(PartNumber(1), true));
         work.missing.clear();
-        assert!(!work.needs_answers_of(PartNumber(3)));
+        assert!(!work.needs_answers_of(PartNumber(3), false));
+        assert!(work.needs_answers_of(PartNumber(3), true));
     }
 }
