@@ -14,6 +14,7 @@ mod claims;
 mod compact;
 mod faults;
 mod grown;
+mod guarantees;
 mod layering;
 mod offline;
 mod resume;
