@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::VerifyError;
 use super::comparison::{Comparison, InputIds};
 use super::interleaved::ids_in_order;
-use super::place::{Place, PlacedRow};
+use super::place::{Place, PlacedRow, generations};
 use super::rows::{RowFindings, RowRules, RowTally};
 use super::totals::{self, Counts};
 use super::verdict::{Finding, Verdict};
@@ -81,7 +81,7 @@ impl<'a> Examination<'a> {
         for number in plan.part_numbers() {
             let Some(planned) = plan.range_of(number) else { continue };
             let mut place = Place::new(number, planned);
-            for generation in self.generations(number, &listed) {
+            for generation in generations(self.evidence, number, &listed) {
                 // A run that is at work may have written it after the folder was listed.
                 let name = self.evidence.file_name(number, generation);
                 match self.read(&name)? {
@@ -96,24 +96,6 @@ impl<'a> Examination<'a> {
         }
         self.records();
         self.end()
-    }
-
-    /// The generations of a part that have a file of their own, so far as anything tells of them.
-    fn generations(
-        &self,
-        number: PartNumber,
-        listed: &BTreeSet<(PartNumber, Generation)>,
-    ) -> BTreeSet<Generation> {
-        let listed = listed.range((number, 0)..=(number, Generation::MAX));
-        let mut generations: BTreeSet<_> = listed.map(|(_, generation)| *generation).collect();
-        match (self.evidence.job.layout, self.evidence.manifest.records.get(&number)) {
-            (Layout::Replace, Some(_)) => {
-                generations.insert(1);
-            }
-            (Layout::Append, Some(records)) => generations.extend(records.keys()),
-            (_, None) => {}
-        }
-        generations
     }
 
     fn read(&self, name: &str) -> Result<Option<Bytes>, VerifyError> {

@@ -1,8 +1,28 @@
 //! The place of one part in the plan: the rows of its files, each where it belongs.
 
+use std::collections::BTreeSet;
+
 use super::rows::RowTally;
 use crate::domain::{PartNumber, PositionRange, RowId};
-use crate::output::PartIdentity;
+use crate::output::{Evidence, Generation, Layout, PartIdentity};
+
+/// The generations of a part that have a file of their own, so far as anything tells of them.
+pub(super) fn generations(
+    evidence: &Evidence,
+    number: PartNumber,
+    listed: &BTreeSet<(PartNumber, Generation)>,
+) -> BTreeSet<Generation> {
+    let listed = listed.range((number, 0)..=(number, Generation::MAX));
+    let mut generations: BTreeSet<_> = listed.map(|(_, generation)| *generation).collect();
+    match (evidence.job.layout, evidence.manifest.records.get(&number)) {
+        (Layout::Replace, Some(_)) => {
+            generations.insert(1);
+        }
+        (Layout::Append, Some(records)) => generations.extend(records.keys()),
+        (_, None) => {}
+    }
+    generations
+}
 
 /// What was read of one part.
 pub(super) struct Place {
