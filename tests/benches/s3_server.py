@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """An S3 server on this machine: moto, with a log of what is asked of it.
 
-    python3 s3_server.py PORT LOG     serves until it is ended; scripts use `S3Server`
+    python3 s3_server.py PORT LOG [AGENT]     serves until it is ended; scripts use `S3Server`
 
+Clients whose names begin with AGENT may create objects only: to remove, copy or overwrite one is
+refused, as a role may be that has no such rights, and as Mountpoint for S3 refuses by itself.
 Each answered request is one JSON line in LOG: method, path, query, headers that matter, status, ETag.
 """
 
@@ -34,10 +36,13 @@ LOGGED = {"HTTP_USER_AGENT": "agent", "HTTP_X_AMZ_COPY_SOURCE": "copy_source", "
 
 
 class S3Server:
-    """moto on a free port with one empty bucket, from `with` to its end."""
+    """moto on a free port with one empty bucket, from `with` to its end.
 
-    def __init__(self, bucket):
-        self.bucket, self.port = bucket, free_port()
+    `create_only` begins the names of clients that may do no more than create.
+    """
+
+    def __init__(self, bucket, create_only=None):
+        self.bucket, self.port, self.create_only = bucket, free_port(), create_only
 
     def __enter__(self):
         try:
@@ -46,7 +51,7 @@ class S3Server:
             sys.exit("the S3 server is missing: pip install 'moto[server,s3]'")
         log = tempfile.NamedTemporaryFile(prefix="s3-requests-", suffix=".jsonl", delete=False)
         self.log, self.said = Path(log.name), tempfile.TemporaryFile()
-        words = [sys.executable, __file__, str(self.port), str(self.log)]
+        words = [sys.executable, __file__, str(self.port), str(self.log)] + [self.create_only] * bool(self.create_only)
         self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=self.said, stderr=self.said)
         try:
             self.make_bucket()
@@ -125,16 +130,42 @@ def logged(serve, log):
     return answer
 
 
+def refusing(serve, agent):
+    """The WSGI application `serve`, where clients called `agent` may only create."""
+    standing = set()
+
+    def answer(environ, start_response):
+        method, query, key = environ["REQUEST_METHOD"], environ.get("QUERY_STRING", ""), environ["PATH_INFO"]
+        is_removal = method == "DELETE" and "uploadId" not in query
+        # A multipart upload appears when it is completed by a POST.
+        appears = method == "PUT" and "partNumber" not in query or method == "POST" and "uploadId" in query
+        is_copy = "HTTP_X_AMZ_COPY_SOURCE" in environ
+        if environ.get("HTTP_USER_AGENT", "").startswith(agent) and (is_removal or is_copy or appears and key in standing):
+            start_response("403 Forbidden", [("Content-Type", "application/xml")])
+            return [b"<Error><Code>AccessDenied</Code><Message>create only</Message></Error>"]
+
+        def started(status, *rest):
+            if int(status.split()[0]) < 300:
+                (standing.discard if is_removal else standing.add if appears else bool)(key)
+            return start_response(status, *rest)
+
+        return serve(environ, started)
+
+    return answer
+
+
 def main():
     import logging
 
     from moto.server import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import run_simple
 
-    port, path = int(sys.argv[1]), sys.argv[2]
+    port, path, create_only = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    run_simple("127.0.0.1", port, logged(DomainDispatcherApplication(create_backend_app), log), threaded=True)
+    serve = DomainDispatcherApplication(create_backend_app)
+    serve = refusing(serve, *create_only) if create_only else serve
+    run_simple("127.0.0.1", port, logged(serve, log), threaded=True)
 
 
 if __name__ == "__main__":
