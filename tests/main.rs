@@ -15,6 +15,7 @@ mod compact;
 mod faults;
 mod grown;
 mod guarantees;
+mod killed;
 mod layering;
 mod offline;
 mod resume;

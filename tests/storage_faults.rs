@@ -2,7 +2,6 @@
 
 use std::io::ErrorKind;
 use std::num::NonZeroU32;
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
@@ -11,36 +10,22 @@ use std::time::Duration;
 
 use batchclass::domain::event::{RunEnd, WaitFor};
 use batchclass::domain::{Clock, Event, JobSpec, Moment, UnixMillis};
-use batchclass::output::store::{
-    Fault, FaultyStore, LocalStore, MemoryStore, Store, StoreError, Then,
-};
+use batchclass::output::store::{Fault, FaultyStore, MemoryStore, Store, StoreError, Then};
 use batchclass::pipeline::FailureKind;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::support::hooked_store::{HookedStore, Step, When};
-use crate::support::rehearsal::{Asked, Rehearsal, kept_ids, orders_job, provider, stored_rows};
+use crate::support::places::{Place, ROWS, Site, clean_rows};
+use crate::support::rehearsal::{Asked, Rehearsal, orders_job, provider, stored_rows};
 use crate::support::{
-    BINARY, Finished, OutputRow, Scratch, Simulated, order_label, orders_csv, read_parts,
-    simulated_config,
+    BINARY, Finished, Scratch, Simulated, order_label, orders_csv, read_parts, simulated_config,
 };
-
-const ROWS: usize = 40;
 
 /// A job over `rows` rows in parts of `rows_per_part`.
 fn lay(scratch: &Scratch, rows: usize, rows_per_part: u32) -> JobSpec {
     let input = scratch.write("orders.csv", &orders_csv(rows));
     orders_job(&input, &scratch.path("out"), rows_per_part)
-}
-
-/// The rows of an output that no fault has touched.
-fn clean_rows() -> Vec<OutputRow> {
-    let scratch = Scratch::new();
-    let store = Arc::new(MemoryStore::default());
-    let job = lay(&scratch, ROWS, 15);
-    let report = Rehearsal::of(&job, store.clone()).run(Asked::default().provider()).unwrap();
-    assert!(report.is_success && report.rows == ROWS as u64, "{report:?}");
-    stored_rows(store.as_ref())
 }
 
 fn passing(name: &str) -> StoreError {
@@ -57,18 +42,23 @@ type Liar = (Arc<dyn Store>, Box<dyn Fn() -> u64>);
 /// Fails at every storage call of a run in turn, until a run passes without being touched; after
 /// each, a rerun on sound storage has to end like a clean run and ask for no row again. `liar`
 /// gives a store that fails at this call; `mends_itself` says that the run gets over it.
-fn stumble_everywhere(mends_itself: bool, liar: impl Fn(Arc<dyn Store>, u64) -> Liar) {
+fn stumble_everywhere(
+    place: Place,
+    mends_itself: bool,
+    liar: impl Fn(Arc<dyn Store>, u64) -> Liar,
+) {
     let clean = clean_rows();
-    for at in 1.. {
-        let scratch = Scratch::new();
-        let mut job = lay(&scratch, ROWS, 15);
-        job.give_up_after = Duration::from_secs(60);
-        let inner: Arc<dyn Store> = Arc::new(MemoryStore::default());
-        let (store, calls) = liar(Arc::clone(&inner), at);
+    for at in (1..).step_by(place.stride()) {
+        let Some(site) = Site::new(place) else { return };
+        let mut job = site.job();
+        if place != Place::Bucket {
+            job.give_up_after = Duration::from_secs(60);
+        }
+        let (store, calls) = liar(Arc::clone(&site.store), at);
         let asked = Asked::default();
         let first = Rehearsal::of(&job, store).run(asked.provider());
         let is_touched = calls() >= at;
-        let case = format!("call {at} fails: {first:?}");
+        let case = format!("{place:?}, call {at} fails: {first:?}");
         let is_whole = first.as_ref().is_ok_and(|report| report.is_success);
         assert!(is_whole || (is_touched && !mends_itself), "{case}");
         if let Ok(report) = &first {
@@ -76,9 +66,8 @@ fn stumble_everywhere(mends_itself: bool, liar: impl Fn(Arc<dyn Store>, u64) -> 
             assert_eq!(report.end, end, "{case}");
         }
 
-        let report = Rehearsal::of(&job, Arc::clone(&inner)).run(asked.provider()).unwrap();
-        assert!(report.is_success, "{case}: {report:?}");
-        assert_eq!(stored_rows(inner.as_ref()), clean, "{case}");
+        site.finish(&case, |store| Rehearsal::of(&job, store).run(asked.provider()).unwrap());
+        assert_eq!(site.rows(), clean, "{case}");
         assert_eq!((asked.rows(), asked.distinct_rows()), (ROWS, ROWS), "{case}");
         if !is_touched {
             assert!(at > 15, "the run made only {at} calls");
@@ -94,48 +83,79 @@ fn faulty(fault: Fault, then: Then) -> impl Fn(Arc<dyn Store>, u64) -> Liar {
     }
 }
 
+/// A store that fails for now, from call `at` on.
+fn down(inner: Arc<dyn Store>, at: u64) -> Liar {
+    let store = Arc::new(HookedStore::new(inner, move |step: &Step<'_>| {
+        let is_down = step.call >= at && step.when == When::Before;
+        if is_down { Err(passing(step.name)) } else { Ok(()) }
+    }));
+    (store.clone(), Box::new(move || store.calls()))
+}
+
+/// A store that says of call `at` that it failed for now, although it is done.
+fn lying(inner: Arc<dyn Store>, at: u64) -> Liar {
+    let store = Arc::new(HookedStore::new(inner, move |step: &Step<'_>| {
+        let is_lie = step.call == at && step.when == When::After;
+        if is_lie { Err(passing(step.name)) } else { Ok(()) }
+    }));
+    (store.clone(), Box::new(move || store.calls()))
+}
+
 #[test]
 fn a_passing_fault_at_any_storage_call_is_outlived_by_the_run_itself() {
-    stumble_everywhere(true, faulty(Fault::Passing, Then::Recovers));
+    for place in [Place::Memory, Place::CreateOnce, Place::Mount] {
+        stumble_everywhere(place, true, faulty(Fault::Passing, Then::Recovers));
+    }
 }
 
 #[test]
 fn storage_that_goes_at_any_call_costs_no_answer() {
-    stumble_everywhere(false, faulty(Fault::Lasting, Then::StaysDown));
+    for place in [Place::Memory, Place::CreateOnce, Place::Mount] {
+        stumble_everywhere(place, false, faulty(Fault::Lasting, Then::StaysDown));
+    }
 }
 
 #[test]
 fn storage_that_keeps_failing_for_now_costs_no_answer() {
-    stumble_everywhere(false, |inner, at| {
-        let store = Arc::new(HookedStore::new(inner, move |step: &Step<'_>| {
-            let is_down = step.call >= at && step.when == When::Before;
-            if is_down { Err(passing(step.name)) } else { Ok(()) }
-        }));
-        (store.clone(), Box::new(move || store.calls()))
-    });
+    for place in [Place::Memory, Place::CreateOnce] {
+        stumble_everywhere(place, false, down);
+    }
 }
 
 #[test]
 fn an_error_although_it_was_stored_costs_no_answer() {
-    stumble_everywhere(false, faulty(Fault::ErrorButDone, Then::Recovers));
-    stumble_everywhere(false, faulty(Fault::ErrorButDone, Then::StaysDown));
+    for place in [Place::Memory, Place::CreateOnce, Place::Mount] {
+        stumble_everywhere(place, false, faulty(Fault::ErrorButDone, Then::Recovers));
+        stumble_everywhere(place, false, faulty(Fault::ErrorButDone, Then::StaysDown));
+    }
 }
 
 #[test]
 fn a_passing_error_although_it_was_stored_is_outlived_by_the_run_itself() {
-    stumble_everywhere(true, |inner, at| {
-        let store = Arc::new(HookedStore::new(inner, move |step: &Step<'_>| {
-            let is_lie = step.call == at && step.when == When::After;
-            if is_lie { Err(passing(step.name)) } else { Ok(()) }
-        }));
-        (store.clone(), Box::new(move || store.calls()))
-    });
+    for place in [Place::Memory, Place::CreateOnce, Place::Mount] {
+        stumble_everywhere(place, true, lying);
+    }
 }
 
 #[test]
 fn a_write_that_is_torn_costs_no_answer() {
-    stumble_everywhere(false, faulty(Fault::Torn, Then::Recovers));
-    stumble_everywhere(false, faulty(Fault::Torn, Then::StaysDown));
+    // A mount that removes gets rid of the torn part by itself, a strict one by its owner's hand.
+    for place in [Place::Memory, Place::CreateOnce, Place::Mount] {
+        stumble_everywhere(place, false, faulty(Fault::Torn, Then::Recovers));
+        stumble_everywhere(place, false, faulty(Fault::Torn, Then::StaysDown));
+    }
+}
+
+#[test]
+fn a_bucket_that_fails_at_any_call_costs_no_answer() {
+    // Of a real server every third call only, for each fault another third, to be done in seconds.
+    stumble_everywhere(Place::Bucket, true, lying);
+    stumble_everywhere(Place::Bucket, false, |inner, at| {
+        faulty(Fault::ErrorButDone, Then::StaysDown)(inner, at + 1)
+    });
+    stumble_everywhere(Place::Bucket, false, |inner, at| {
+        faulty(Fault::Lasting, Then::StaysDown)(inner, at + 2)
+    });
 }
 
 /// The events between the first failed commit and the next part that is committed.
@@ -620,125 +640,4 @@ fn a_mount_that_goes_away_is_noticed_before_the_next_part() {
     assert_eq!(std::fs::read_to_string(scratch.path("underneath")).unwrap(), "");
     expect_all_labelled(&scratch.path("disk"));
     assert_eq!(server.count("rows_asked"), LARGE_ROWS as u64);
-}
-
-/// Where the killed runs keep their output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    LocalDisk,
-}
-
-impl Place {
-    const ALL: [Place; 1] = [Place::LocalDisk];
-
-    fn name(self) -> &'static str {
-        match self {
-            Place::LocalDisk => "local-disk",
-        }
-    }
-
-    fn store(self, scratch: &Path) -> Arc<dyn Store> {
-        match self {
-            Place::LocalDisk => Arc::new(LocalStore::new(scratch.join("out"))),
-        }
-    }
-}
-
-const PLACE: &str = "BATCHCLASS_TEST_PLACE";
-const SCRATCH: &str = "BATCHCLASS_TEST_SCRATCH";
-const DIES_AT: &str = "BATCHCLASS_TEST_DIES_AT";
-const DIES_AFTER: &str = "BATCHCLASS_TEST_DIES_AFTER";
-
-#[expect(clippy::disallowed_methods, reason = "how a test tells its child what to do")]
-fn told_by_parent(name: &str) -> Option<String> {
-    std::env::var(name).ok()
-}
-
-/// The job of the runs that are killed.
-fn killed_job(scratch: &Path) -> JobSpec {
-    orders_job(&scratch.join("orders.csv"), &scratch.join("out"), 15)
-}
-
-/// The child of [`killed_at_any_storage_call_a_rerun_ends_like_a_clean_run`]; by itself it does
-/// nothing.
-#[test]
-fn child_that_kills_itself_at_a_storage_call() {
-    let Some(scratch) = told_by_parent(SCRATCH) else { return };
-    let place = told_by_parent(PLACE).unwrap();
-    let place = Place::ALL.into_iter().find(|known| known.name() == place).unwrap();
-    let at: u64 = told_by_parent(DIES_AT).unwrap().parse().unwrap();
-    let when = match told_by_parent(DIES_AFTER) {
-        Some(_) => When::After,
-        None => When::Before,
-    };
-    let scratch = Path::new(&scratch);
-    let store = HookedStore::new(place.store(scratch), move |step: &Step<'_>| {
-        if step.call == at && step.when == when {
-            let this = rustix::process::getpid();
-            rustix::process::kill_process(this, rustix::process::Signal::KILL).unwrap();
-        }
-        Ok(())
-    });
-    let report = Rehearsal::of(&killed_job(scratch), Arc::new(store)).run(provider(|_| ()));
-    assert!(report.unwrap().is_success);
-}
-
-/// Runs the job in a process that kills itself; whether it got that far.
-fn is_killed(place: Place, scratch: &Scratch, at: u64, when: When) -> bool {
-    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-    child.args(["storage_faults::child_that_kills_itself_at_a_storage_call", "--exact"]);
-    child.env(PLACE, place.name()).env(SCRATCH, scratch.path(".")).env(DIES_AT, at.to_string());
-    if when == When::After {
-        child.env(DIES_AFTER, "1");
-    }
-    let output = child.output().unwrap();
-    match output.status.signal() {
-        Some(9) => true,
-        None if output.status.success() => false,
-        _ => panic!("{output:?}"),
-    }
-}
-
-/// Lets a run die at this call and another one go on; whether it got that far.
-fn die_and_go_on(place: Place, at: u64, when: When, clean: &[OutputRow]) -> bool {
-    let case = format!("killed {when:?} call {at} on {place:?}");
-    let scratch = Scratch::new();
-    scratch.write("orders.csv", &orders_csv(ROWS));
-    let is_killed = is_killed(place, &scratch, at, when);
-    let store = place.store(&scratch.path("."));
-    let kept = kept_ids(store.as_ref(), &scratch.path("out/_batchclass/journal"));
-
-    let asked = Asked::default();
-    let job = killed_job(&scratch.path("."));
-    let report = Rehearsal::of(&job, store.clone()).run(asked.provider()).unwrap();
-    assert!(report.is_success, "{case}: {report:?}");
-    let rows = stored_rows(store.as_ref());
-    assert_eq!(rows, clean, "{case}");
-    let asked = asked.texts();
-    let is_paid_again = |row: &&OutputRow| kept.contains(&row.id) && asked.contains(&row.text);
-    assert_eq!(rows.iter().filter(is_paid_again).count(), 0, "{case}");
-    assert_eq!(asked.len(), ROWS - kept.len(), "{case}");
-    is_killed
-}
-
-#[test]
-fn killed_at_any_storage_call_a_rerun_ends_like_a_clean_run() {
-    const AT_ONCE: u64 = 4;
-    let clean = clean_rows();
-    for (place, when) in
-        Place::ALL.into_iter().flat_map(|it| [(it, When::Before), (it, When::After)])
-    {
-        for first in (1..).step_by(AT_ONCE as usize) {
-            let killed: Vec<bool> = std::thread::scope(|scope| {
-                let clean = &clean;
-                let start = |at| scope.spawn(move || die_and_go_on(place, at, when, clean));
-                let runs: Vec<_> = (first..first + AT_ONCE).map(start).collect();
-                runs.into_iter().map(|run| run.join().unwrap()).collect()
-            });
-            if killed.contains(&false) {
-                assert!(first > 15, "the run made only {first} calls");
-                break;
-            }
-        }
-    }
 }

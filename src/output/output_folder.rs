@@ -135,10 +135,10 @@ impl OutputFolder {
         }
     }
 
-    /// The same output, whose storage takes no small, frequent writes: a journal needs a folder
-    /// elsewhere.
-    pub fn without_small_writes(self) -> OutputFolder {
-        OutputFolder { takes_small_writes: false, ..self }
+    /// The same output, as if in object storage: no lock excludes others, and a journal needs a
+    /// folder elsewhere.
+    pub fn off_disk(self) -> OutputFolder {
+        OutputFolder { kind: Kind::ObjectStore, takes_small_writes: false, ..self }
     }
 
     /// The same output, with its journal in this folder of a local disk.

@@ -2,6 +2,7 @@
 
 pub mod hooked_store;
 pub mod moto;
+pub mod places;
 pub mod rehearsal;
 
 use std::collections::BTreeMap;

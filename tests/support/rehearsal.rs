@@ -180,9 +180,9 @@ impl Rehearsal {
         }
     }
 
-    /// Lets the output be where no journal can be kept.
+    /// Lets the output be where no journal can be kept and no lock taken.
     pub fn off_disk(self) -> Rehearsal {
-        Rehearsal { folder: self.folder.without_small_writes(), ..self }
+        Rehearsal { folder: self.folder.off_disk(), ..self }
     }
 
     /// Runs the job to its end, on one thread beside the writer's and the reader's.
