@@ -225,6 +225,7 @@ impl OutputFolder {
         }
         let mut recovery = recover(self.store.as_ref(), &mut found, spec.started)?;
         recovery.warnings.extend(self.claim_place().warning());
+        recovery.warnings.extend(self.kind.warning());
         let job = found.fingerprint;
         let (schema, codebook) = (spec.schema, spec.codebook);
         let (store, id) = (Arc::clone(&self.store), &spec.id_column);

@@ -103,6 +103,17 @@ impl Kind {
         }
     }
 
+    /// What a person should know before relying on what is reported as done there.
+    pub fn warning(&self) -> Option<String> {
+        let Kind::CreateOnceMount { fstype, .. } = self else { return None };
+        fstype.contains("rclone").then(|| {
+            "rclone may hold files back in a cache of its own (--vfs-cache-mode writes or full), so \
+             that what is reported as done may not be in the bucket yet: mount it with \
+             --vfs-cache-mode off, or write to s3:// without it"
+                .to_owned()
+        })
+    }
+
     /// How an output is laid out there, unless somebody wishes otherwise.
     pub fn layout(&self) -> Layout {
         match self {
@@ -207,6 +218,13 @@ a line of something else";
         assert_eq!(Kind::judge("fuse", "geesefs"), create_once("fuse", "geesefs", true));
         assert_eq!(create_once("fuse", "x", true).layout(), Layout::Append);
         assert_eq!(Kind::judge("nfs4", "x").layout(), Layout::Replace);
+    }
+
+    #[test]
+    fn a_mount_that_may_hold_files_back_is_warned_of() {
+        assert!(kind("/mnt/over").warning().unwrap().contains("--vfs-cache-mode off"));
+        assert_eq!(kind("/mnt/lake/out").warning(), None);
+        assert_eq!(kind("/home/me/out").warning(), None);
     }
 
     #[test]
