@@ -149,17 +149,7 @@ impl Evidence {
         store: &dyn Store,
     ) -> Result<Option<Evidence>, OutputError> {
         let path = |name: &str| location.join(name);
-        let refuse_a_file = |error| match error {
-            StoreError::Lasting { source, .. } if source.kind() == io::ErrorKind::NotADirectory => {
-                OutputError::IsAFile { path: location.to_string() }
-            }
-            error => error.into(),
-        };
-        let list_top = || store.list("").map_err(refuse_a_file);
-        let Some((job, fingerprint)) = read_job(store, &path)? else {
-            refuse_foreign(location, store, &list_top()?)?;
-            return Ok(None);
-        };
+        let Some((job, fingerprint)) = read_own_job(location, store)? else { return Ok(None) };
         let control = store.list(CONTROL)?;
         let (plan, known_input, later_stretches) =
             read_plan(store, &path, &job, fingerprint, &control)?;
@@ -167,7 +157,7 @@ impl Evidence {
         // After the records: a file stands before its record, so one that is recorded and not
         // listed is gone, and is not merely newer than the listing. What is to be done and the name
         // that it goes under both follow from this one listing.
-        let top = list_top()?;
+        let top = list_top(location, store)?;
         let success = read_success(store, &top)?;
         Ok(Some(Evidence {
             job,
@@ -263,6 +253,28 @@ pub(super) fn is_json(bytes: &[u8]) -> bool {
 #[derive(Deserialize)]
 struct Version {
     version: u32,
+}
+
+/// What stands directly in the output.
+fn list_top(location: &Location, store: &dyn Store) -> Result<Vec<Stored>, OutputError> {
+    store.list("").map_err(|error| match error {
+        StoreError::Lasting { source, .. } if source.kind() == io::ErrorKind::NotADirectory => {
+            OutputError::IsAFile { path: location.to_string() }
+        }
+        error => error.into(),
+    })
+}
+
+/// The job and its fingerprint; `None` if nothing was begun there. What is not ours is refused.
+pub(super) fn read_own_job(
+    location: &Location,
+    store: &dyn Store,
+) -> Result<Option<(Job, Fingerprint)>, OutputError> {
+    let job = read_job(store, &|name: &str| location.join(name))?;
+    if job.is_none() {
+        refuse_foreign(location, store, &list_top(location, store)?)?;
+    }
+    Ok(job)
 }
 
 /// The job and its fingerprint; `None` if there is no job, or one that was torn in its making.

@@ -194,7 +194,8 @@ impl OutputFolder {
     /// As [`OutputFolder::look`]; also if another run is at work, or the output answers another
     /// job. A run that is refused leaves nothing behind but an empty control folder.
     pub fn begin(&self, spec: WriterSpec) -> Result<OpenOutput, OutputError> {
-        self.look()?;
+        // The rest is looked at once the output is claimed.
+        found::read_own_job(&self.location, self.store.as_ref())?;
         let (run, started) = (spec.provenance.run.clone(), spec.started);
         let claimed = ClaimSpec { run, started, takeover: spec.takeover };
         let claim = Claim::acquire(self.claim_place(), claimed, &mut Sleep)?;
