@@ -11,7 +11,10 @@ use batchclass::domain::clock::SystemClock;
 use batchclass::output::OutputFolder;
 use batchclass::output::store::{Fault, FaultyStore, MemoryStore, Store, Then};
 
-use crate::support::{Scratch, orders_config, orders_csv, part_files, read_parts};
+use crate::support::{
+    Scratch, Simulated, order_label, orders_config, orders_csv, part_files, read_parts,
+    simulated_config,
+};
 
 const ROWS: usize = 250;
 
@@ -75,6 +78,7 @@ fn what_can_not_be_rewritten_is_refused_in_one_sentence() {
         (["none", "dest"], "there is no output of batchclass at none"),
         (["out", "out/dest"], "lie within each other"),
         (["out", "out"], "lie within each other"),
+        (["out", "./out/../out/dest"], "lie within each other"),
     ] {
         let refused = scratch.batchclass(&[&["compact"][..], &words].concat()).expect_code(2);
         assert!(refused.stderr.contains(said), "{}", refused.stderr);
@@ -116,4 +120,92 @@ fn cut_short_at_any_storage_call_it_goes_on_to_the_same_rows() {
             }
         }
     }
+}
+
+/// 300 rows in parts of 100, laid out without replacing; a third of them came in later files, and
+/// five never got a label.
+fn refilled_beside() -> Scratch {
+    let scratch = Scratch::new();
+    let server = Simulated::start(&["--drop", "0.3"]);
+    let mut csv = orders_csv(300);
+    for blank in 0..5 {
+        csv.push_str(&format!("{},\n", 11 + 150 * blank));
+    }
+    scratch.write("orders.csv", &csv);
+    let settings = "\n[limits]\ntokens_per_minute = 0\n[batch]\nrows_per_call = 10\n\
+                    max_attempts = 1\n[output]\nrows_per_part = 100\nmax_unlabelled = 5\n\
+                    journal_folder = \"journals\"\n";
+    scratch.write("batchclass.toml", &(simulated_config(&server) + settings));
+    scratch.batchclass(&["orders.csv", "out", "--layout", "append"]).expect_code(3);
+    scratch.batchclass(&["orders.csv", "out", "--max-attempts", "20"]).expect_code(0);
+    assert!(scratch.path("out/part-000001-r01.parquet").exists());
+    scratch
+}
+
+#[test]
+fn an_output_that_was_never_replaced_in_place_keeps_every_label_with_its_row() {
+    let scratch = refilled_beside();
+    let sorted = |out: &str| {
+        let mut rows = read_parts(&scratch.path(out));
+        rows.sort();
+        rows
+    };
+    let before = sorted("out");
+    assert_eq!(before.len(), 305);
+    for row in before.iter().filter(|row| row.label.is_some()) {
+        assert_eq!(row.label.as_deref(), Some(order_label(row.id)));
+    }
+    scratch.batchclass(&["compact", "out", "dest"]).expect_code(0);
+    assert_eq!(sorted("dest"), before);
+    assert_eq!(part_files(&scratch.path("dest")).len(), 1);
+    let verified = scratch.batchclass(&["verify", "dest", "--input", "orders.csv"]);
+    verified.expect_code(0);
+    scratch.batchclass(&["orders.csv", "dest"]).expect_code(0);
+}
+
+#[test]
+fn rows_that_stand_in_no_file_yet_are_waited_for() {
+    let scratch = Scratch::new();
+    let server = Simulated::start(&["--drop", "0.3"]);
+    scratch.write("orders.csv", &orders_csv(100));
+    let settings = "\n[limits]\ntokens_per_minute = 0\n[batch]\nmax_attempts = 1\n\
+                    [output]\njournal_folder = \"journals\"\n";
+    scratch.write("batchclass.toml", &(simulated_config(&server) + settings));
+    scratch.batchclass(&["orders.csv", "out", "--layout", "append"]).expect_code(3);
+    let refused = scratch.batchclass(&["compact", "out", "dest"]).expect_code(2);
+    assert!(refused.stderr.contains("rows stand in no part yet"), "{}", refused.stderr);
+    assert!(!scratch.path("dest").exists());
+}
+
+#[test]
+fn an_output_whose_input_grew_and_lost_rows_comes_out_in_order_and_is_known_again() {
+    let scratch = finished();
+    let lines =
+        |rows: usize| -> Vec<String> { orders_csv(rows).lines().map(str::to_owned).collect() };
+    // Every tenth row goes, and others come between.
+    let mut csv: Vec<String> = Vec::new();
+    for (at, line) in lines(ROWS).into_iter().enumerate() {
+        if at == 0 || at % 10 != 0 {
+            csv.push(line);
+        }
+        if at % 40 == 7 {
+            csv.push(format!("{},a charge {at} on my card is wrong: refund", 9 + 3 * at));
+        }
+    }
+    scratch.write("orders.csv", &(csv.join("\n") + "\n"));
+    scratch.batchclass(&["orders.csv", "out"]).expect_code(0);
+    scratch.batchclass(&["verify", "out", "--input", "orders.csv"]).expect_code(0);
+    scratch.batchclass(&["compact", "out", "dest", "--rows-per-part", "70"]).expect_code(0);
+    let rows = read_parts(&scratch.path("dest"));
+    assert!(rows.is_sorted_by(|a, b| a.id < b.id));
+    let mut before = read_parts(&scratch.path("out"));
+    before.sort();
+    let mut after = rows.clone();
+    after.sort();
+    assert_eq!(after, before);
+    scratch.batchclass(&["verify", "dest", "--input", "orders.csv"]).expect_code(0);
+    let files = bytes_below(&scratch.path("dest"));
+    let again = scratch.batchclass(&["orders.csv", "dest"]).expect_code(0);
+    assert!(!again.stderr.contains("changed"), "{}", again.stderr);
+    assert_eq!(bytes_below(&scratch.path("dest")), files);
 }

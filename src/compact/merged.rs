@@ -98,6 +98,14 @@ impl StretchRows<'_> {
             let failed = |source: PartError| CompactError::Part { part, source };
             let contents = self.reader.read(part).map_err(failed)?;
             let mut outcomes = contents.outcomes.into_iter();
+            let rows: usize = contents.columns.iter().map(RecordBatch::num_rows).sum();
+            if rows != outcomes.len() {
+                // Some stand in no file, so the others can't be told by their places.
+                return Err(failed(PartError::Torn {
+                    path: part.file_name(),
+                    reason: "not all of its rows stand".to_owned(),
+                }));
+            }
             for columns in contents.columns {
                 let ids = row_ids(&columns, self.id_column)?;
                 let outcomes = outcomes.by_ref().take(ids.len()).collect();

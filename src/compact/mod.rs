@@ -14,11 +14,14 @@ use arrow::datatypes::Schema;
 
 use self::merged::{MergedRows, Run};
 use crate::domain::spec::IdSource;
-use crate::domain::{Clock, Codebook, CodebookError, Outcome, PartNumber, Plan, RowId, UnixMillis};
+use crate::domain::{
+    Clock, Codebook, CodebookError, Location, Outcome, PartNumber, Plan, RowId, UnixMillis,
+};
 use crate::input::{InputError, ROW_NUMBER_COLUMN};
 use crate::output::{
-    Found, Job, OpenOutput, OutputError, OutputFolder, PartError, PartReader, PartScan, PartSchema,
-    PartSchemaError, Provenance, SealedPart, Spent, WriterSpec,
+    Found, InputIdentity, Job, Layout, OpenOutput, OutputError, OutputFolder, PartError,
+    PartRecord, PartScan, PartSchema, PartSchemaError, Provenance, Revision, SealedPart, Spent,
+    WriterSpec, journal,
 };
 
 /// How an output is rewritten.
@@ -68,8 +71,19 @@ pub enum CompactError {
         /// The one to be written.
         to: String,
     },
+    /// Rows without a label would be given up on for good.
+    #[error(
+        "{rows} rows have no label, and at {to} nothing can be replaced to fill them in later; \
+         label them first, accept them with --max-unlabelled, or name a DEST on a disk"
+    )]
+    Unlabelled {
+        /// The output to be written.
+        to: String,
+        /// How many.
+        rows: u64,
+    },
     /// A part can't be read.
-    #[error("the part {} can't be read", .part.file_name())]
+    #[error("the part {} can't be read; `batchclass verify` says more", .part.file_name())]
     Part {
         /// Which part.
         part: PartNumber,
@@ -95,7 +109,7 @@ impl CompactError {
     pub fn is_usage(&self) -> bool {
         match self {
             CompactError::Output(error) => error.is_usage(),
-            CompactError::Part { source, .. } => !matches!(source, PartError::Store(_)),
+            CompactError::Part { .. } => false,
             _ => true,
         }
     }
@@ -113,22 +127,24 @@ pub fn compact(
     clock: &dyn Clock,
 ) -> Result<Compacted, CompactError> {
     let path = from.location().to_string();
-    if from.location().is_within(to.location()) || to.location().is_within(from.location()) {
+    let [inner, outer] = [to.location(), from.location()].map(absolute);
+    if inner.is_within(&outer) || outer.is_within(&inner) {
         return Err(CompactError::Nested { from: path, to: to.location().to_string() });
     }
     let found = from.look()?.ok_or_else(|| CompactError::NoOutput(path.clone()))?;
     check_finished(&found, path)?;
+    let layout = to.layout(None, to.look()?.as_ref());
+    let to = to.clone().laid_out(layout);
+    if layout == Layout::Append && found.success.is_none() && found.unlabelled_rows() > 0 {
+        let (to, rows) = (to.location().to_string(), found.unlabelled_rows());
+        return Err(CompactError::Unlabelled { to, rows });
+    }
     let codebook = codebook(&found.job)?;
     let columns = columns(from, &found)?;
     let id_column = id_column(&found.job);
-    let reader = PartReader::new(
-        Arc::clone(from.store()),
-        found.fingerprint,
-        columns.clone(),
-        Arc::clone(&codebook),
-    );
+    let reader = from.reader(&found, columns.clone(), Arc::clone(&codebook));
     let mut output = to.begin(WriterSpec {
-        job: job(&found, spec),
+        job: job(&found, spec, layout),
         schema: columns,
         codebook,
         id_column: id_column.to_owned(),
@@ -141,8 +157,12 @@ pub fn compact(
     while let Some(run) = rows.next()? {
         rewriting.take(run)?;
     }
-    let is_finished = output.folder().look()?.is_some_and(|found| found.success.is_some());
-    if found.success.is_some() && !is_finished {
+    let known = &found.known_input.revision;
+    if known.vanished > 0 && output.known_input().revision.vanished != known.vanished {
+        let revision = Revision { released: Vec::new(), changed: Vec::new(), ..known.clone() };
+        output.revise_plan(revision, found.plan.rows(), spec.rows_per_part)?;
+    }
+    if found.success.is_some() && !output.is_finished() {
         output.claim().hold(clock.wall()).map_err(OutputError::from)?;
         output.finish(clock.wall())?;
     }
@@ -154,14 +174,27 @@ pub fn compact(
 }
 
 fn check_finished(found: &Found, path: String) -> Result<(), CompactError> {
-    let rows_left = found.plan.rows() - found.rows_done();
+    let absent: u64 = found.records.values().map(PartRecord::absent_rows).sum();
+    let rows_left = found.plan.rows() - found.rows_done() + absent;
     if rows_left > 0 {
         return Err(CompactError::NotFinished { path, rows_left });
     }
-    if !found.problems.is_empty() {
+    let known = &found.known_input;
+    // Of parts that interleave, a row limit may have left out rows between those that stand, and
+    // rows in one order would be taken for the input's first.
+    let is_short = known.is_later() && found.plan.rows() < known.whole_rows();
+    if !found.problems.is_empty() || !known.has_its_texts(&found.records) || is_short {
         return Err(CompactError::Unsettled(path));
     }
     Ok(())
+}
+
+/// A location as it is however it was typed.
+fn absolute(location: &Location) -> Location {
+    match location {
+        Location::Path(path) => journal::absolute(path).into(),
+        Location::Object(_) => location.clone(),
+    }
 }
 
 fn codebook(job: &Job) -> Result<Arc<Codebook>, CompactError> {
@@ -173,10 +206,10 @@ fn codebook(job: &Job) -> Result<Arc<Codebook>, CompactError> {
 /// input's place stands where it stands.
 fn columns(from: &OutputFolder, found: &Found) -> Result<PartSchema, CompactError> {
     let label_column = &found.job.label_column;
-    let input = match found.records.keys().next() {
-        Some(part) => {
+    let first = found.records.keys().next().zip(found.file_names().into_iter().next());
+    let input = match first {
+        Some((part, name)) => {
             let failed = |source| CompactError::Part { part: *part, source };
-            let name = part.file_name();
             let bytes = from.store().read(&name).map_err(|error| failed(error.into()))?;
             let schema = PartScan::columns_of(&name, bytes).map_err(failed)?;
             let ours = schema.fields().len().saturating_sub(2);
@@ -195,10 +228,22 @@ fn id_column(job: &Job) -> &str {
 }
 
 /// The same job, its rows planned in larger parts.
-fn job(found: &Found, spec: &CompactSpec) -> Job {
+///
+/// It names the newest input, of which each row is at its position now. Where the parts hold rows
+/// that this input has no more that is not so: then it names none, until all parts stand and a
+/// revision can say so, and a run that comes before compares first.
+fn job(found: &Found, spec: &CompactSpec, layout: Layout) -> Job {
+    let known = &found.known_input.revision;
+    let (files, rows) = match known.vanished {
+        0 => (known.files.clone(), known.rows),
+        _ => (Vec::new(), found.plan.rows()),
+    };
+    let input = InputIdentity { files, rows, ..found.job.input.clone() };
     Job {
         created: spec.started,
         batchclass: env!("CARGO_PKG_VERSION").to_owned(),
+        layout,
+        input,
         stretch: Plan::default().extend_to(found.plan.rows(), spec.rows_per_part),
         ..found.job.clone()
     }
@@ -267,9 +312,6 @@ impl<'a> Rewriting<'a> {
         self.next = PartNumber(number.0 + 1);
         let (columns, outcomes) = (take(&mut self.columns), take(&mut self.outcomes));
         let ids = self.ids.take();
-        if self.output.records().contains_key(&number) {
-            return Ok(());
-        }
         let (Some(range), Some((first_id, last_id))) = (self.output.plan().range_of(number), ids)
         else {
             return Ok(());
@@ -277,7 +319,11 @@ impl<'a> Rewriting<'a> {
         let part = SealedPart { number, range, first_id, last_id, columns, outcomes };
         // A claim that has lapsed meanwhile is proved anew.
         self.output.claim().hold(self.clock.wall()).map_err(OutputError::from)?;
-        self.output.commit(&part, take(&mut self.spent), self.clock.wall())?;
+        if !self.output.records().contains_key(&number) {
+            self.output.commit(&part, take(&mut self.spent), self.clock.wall())?;
+        }
+        // Where nothing is replaced, rows without a label stand in no file yet.
+        self.output.give_up(number, &part.columns, self.clock.wall())?;
         Ok(())
     }
 }

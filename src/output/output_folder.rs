@@ -171,6 +171,12 @@ impl OutputFolder {
         &self.store
     }
 
+    /// Reads the parts that `found` tells of.
+    pub fn reader(&self, found: &Found, schema: PartSchema, codebook: Arc<Codebook>) -> PartReader {
+        let store = Arc::clone(&self.store);
+        PartReader::new(store, found.fingerprint, schema, codebook).of_files(found)
+    }
+
     /// What stands there; `None` if nothing was begun. Reads only.
     ///
     /// # Errors

@@ -51,7 +51,7 @@ pub struct PartContents {
 
 impl PartReader {
     /// A reader of the parts of `job` in `store`, each of one file.
-    pub fn new(
+    pub(super) fn new(
         store: Arc<dyn Store>,
         job: Fingerprint,
         schema: PartSchema,

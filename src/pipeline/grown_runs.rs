@@ -176,8 +176,12 @@ impl World {
         report
     }
 
+    fn output(&self) -> OutputFolder {
+        OutputFolder::with_store(self.location(), self.store.clone())
+    }
+
     fn found(&self) -> Found {
-        OutputFolder::with_store(self.location(), self.store.clone()).look().unwrap().unwrap()
+        self.output().look().unwrap().unwrap()
     }
 
     /// Text and label of each row of the parts; none stands twice.
@@ -186,8 +190,7 @@ impl World {
         let job = self.job(None);
         let input = OrderedInput::open(&job.input).unwrap();
         let schema = PartSchema::new(input.schema(), "label", None).unwrap();
-        let store = self.store.clone();
-        let reader = PartReader::new(store, found.fingerprint, schema, Arc::new(codebook()));
+        let reader = self.output().reader(&found, schema, Arc::new(codebook()));
         let mut standing = BTreeMap::new();
         for part in found.records.keys() {
             let contents = reader.read(*part).unwrap();
