@@ -209,3 +209,39 @@ fn an_output_whose_input_grew_and_lost_rows_comes_out_in_order_and_is_known_agai
     assert!(!again.stderr.contains("changed"), "{}", again.stderr);
     assert_eq!(bytes_below(&scratch.path("dest")), files);
 }
+
+#[test]
+fn a_rewriting_that_was_begun_from_another_state_is_not_gone_on_with() {
+    let scratch = finished();
+    scratch.batchclass(&["compact", "out", "dest", "--rows-per-part", "100"]).expect_code(0);
+    let before = bytes_below(&scratch.path("dest"));
+    let other = scratch.batchclass(&["compact", "out", "dest", "--rows-per-part", "90"]);
+    assert!(other.expect_code(2).stderr.contains("another --rows-per-part"));
+    let mut csv = fs::read_to_string(scratch.path("orders.csv")).unwrap();
+    csv.push_str("100001,a parcel has not arrived: where is the delivery\n");
+    scratch.write("orders.csv", &csv);
+    scratch.batchclass(&["orders.csv", "out"]).expect_code(0);
+    let stale = scratch.batchclass(&["compact", "out", "dest", "--rows-per-part", "100"]);
+    assert!(stale.expect_code(2).stderr.contains("another state of out"));
+    assert_eq!(bytes_below(&scratch.path("dest")), before);
+    // A run's own output is none that was begun so.
+    let own = scratch.batchclass(&["compact", "dest", "out"]).expect_code(2);
+    assert_eq!(own.stderr.lines().count(), 1, "{}", own.stderr);
+}
+
+#[test]
+fn a_rewritten_output_follows_its_input_from_the_newest_state_on() {
+    let scratch = finished();
+    let csv = fs::read_to_string(scratch.path("orders.csv")).unwrap();
+    let changed =
+        csv.replace("charge 1 on my card is wrong: refund", "password 1 is forgotten: unlock");
+    scratch.write("orders.csv", &changed);
+    scratch.batchclass(&["orders.csv", "out"]).expect_code(0);
+    scratch.batchclass(&["compact", "out", "dest"]).expect_code(0);
+    // The first input again: its text differs from what stands.
+    scratch.write("orders.csv", &csv);
+    let said = scratch.batchclass(&["orders.csv", "dest"]).expect_code(0).stderr;
+    assert!(said.contains("1 with another text"), "{said}");
+    let row = read_parts(&scratch.path("dest")).into_iter().find(|row| row.id == 13).unwrap();
+    assert_eq!(row.label.as_deref(), Some("payment"));
+}

@@ -1,12 +1,11 @@
 //! What may be typed. `batchclass INPUT OUT` is `batchclass run INPUT OUT`.
 
 use std::ffi::OsString;
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::settings::{Settings, StorageSettings};
+use super::settings::{Positive32, Settings, StorageSettings};
 use super::simulate_command::SimulateArguments;
 use super::values::{self, Bytes};
 
@@ -200,7 +199,8 @@ pub struct CompactArguments {
     pub destination: PathBuf,
     /// Rows in each new part
     #[arg(long, value_name = "ROWS", default_value = "50000")]
-    pub rows_per_part: NonZeroU32,
+    #[arg(value_parser = values::parse::<Positive32>)]
+    pub rows_per_part: Positive32,
     /// Where object storage is.
     #[command(flatten)]
     pub storage: StorageSettings,

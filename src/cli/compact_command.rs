@@ -1,5 +1,6 @@
 //! `compact`: an output's rows in full parts, in a new output.
 
+use std::num::NonZeroU32;
 use std::path::Path;
 
 use super::arguments::CompactArguments;
@@ -21,8 +22,9 @@ use crate::pipeline::run_name;
 pub(super) fn compact_output(arguments: &CompactArguments) -> Result<ExitCode, Failure> {
     let clock = SystemClock::start();
     let started = clock.wall();
-    let spec =
-        CompactSpec { rows_per_part: arguments.rows_per_part, run: run_name(started)?, started };
+    let rows_per_part = u32::try_from(arguments.rows_per_part.get()).unwrap_or(u32::MAX);
+    let rows_per_part = NonZeroU32::new(rows_per_part).unwrap_or(NonZeroU32::MIN);
+    let spec = CompactSpec { rows_per_part, run: run_name(started)?, started };
     let cloud = cloud(arguments.storage.clone()).map_err(JobError::Endpoint)?;
     let folder = |typed: &Path| -> Result<OutputFolder, Failure> {
         let location = Location::parse(typed.as_os_str()).map_err(JobError::Location)?;

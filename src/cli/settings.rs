@@ -22,7 +22,8 @@ type Whole32 = Count<0, { u32::MAX as u64 }>;
 /// At least one.
 type Positive = Count<1, { u64::MAX }>;
 /// At least one, 32 bits.
-type Positive32 = Count<1, { u32::MAX as u64 }>;
+/// A positive number of 32 bits.
+pub type Positive32 = Count<1, { u32::MAX as u64 }>;
 /// Seconds of a timeout: at most a day.
 type Seconds = Count<1, 86_400>;
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
+use sha2::{Digest, Sha256};
 
 use self::merged::{MergedRows, Run};
 use crate::domain::spec::IdSource;
@@ -66,6 +67,17 @@ pub enum CompactError {
     /// One lies within the other.
     #[error("{to} and {from} lie within each other; name another folder")]
     Nested {
+        /// The output that is read.
+        from: String,
+        /// The one to be written.
+        to: String,
+    },
+    /// It was begun from something else.
+    #[error(
+        "{to} was made from another state of {from}, or with another --rows-per-part; remove it, or \
+         name a new folder"
+    )]
+    OtherState {
         /// The output that is read.
         from: String,
         /// The one to be written.
@@ -132,9 +144,14 @@ pub fn compact(
         return Err(CompactError::Nested { from: path, to: to.location().to_string() });
     }
     let found = from.look()?.ok_or_else(|| CompactError::NoOutput(path.clone()))?;
-    check_finished(&found, path)?;
-    let layout = to.layout(None, to.look()?.as_ref());
+    check_finished(&found, path.clone())?;
+    let begun = to.look()?;
+    let layout = to.layout(None, begun.as_ref());
     let to = to.clone().laid_out(layout);
+    let job = job(&found, spec, layout);
+    if begun.is_some_and(|begun| begun.job.rewritten_from != job.rewritten_from) {
+        return Err(CompactError::OtherState { from: path, to: to.location().to_string() });
+    }
     if layout == Layout::Append && found.success.is_none() && found.unlabelled_rows() > 0 {
         let (to, rows) = (to.location().to_string(), found.unlabelled_rows());
         return Err(CompactError::Unlabelled { to, rows });
@@ -144,7 +161,7 @@ pub fn compact(
     let id_column = id_column(&found.job);
     let reader = from.reader(&found, columns.clone(), Arc::clone(&codebook));
     let mut output = to.begin(WriterSpec {
-        job: job(&found, spec, layout),
+        job,
         schema: columns,
         codebook,
         id_column: id_column.to_owned(),
@@ -156,6 +173,9 @@ pub fn compact(
     let mut rows = MergedRows::new(&found.plan, &reader, id_column);
     while let Some(run) = rows.next()? {
         rewriting.take(run)?;
+    }
+    if output.records().len() != output.plan().part_numbers().count() {
+        return Err(CompactError::Unsettled(path));
     }
     let known = &found.known_input.revision;
     if known.vanished > 0 && output.known_input().revision.vanished != known.vanished {
@@ -244,9 +264,21 @@ fn job(found: &Found, spec: &CompactSpec, layout: Layout) -> Job {
         batchclass: env!("CARGO_PKG_VERSION").to_owned(),
         layout,
         input,
+        rewritten_from: Some(state(found, spec)),
         stretch: Plan::default().extend_to(found.plan.rows(), spec.rows_per_part),
         ..found.job.clone()
     }
+}
+
+/// What is rewritten, and how, as a hash: going on with it needs the same.
+fn state(found: &Found, spec: &CompactSpec) -> String {
+    let mut hash = Sha256::new();
+    hash.update(found.fingerprint.to_string());
+    hash.update(spec.rows_per_part.to_string());
+    for record in found.records.values() {
+        hash.update(format!("{} {} {}\n", record.part, record.generation, record.sha256));
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Who answered, as the newest part says.

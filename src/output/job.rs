@@ -37,6 +37,10 @@ pub struct Job {
     pub label_column: String,
     /// The rows that were planned first; `None` if the input had none.
     pub stretch: Option<Stretch>,
+    /// Of an output that another one was rewritten into: what that was then, and how it is
+    /// rewritten, as a hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewritten_from: Option<String>,
 }
 
 /// The input that a job read, and how.
@@ -128,6 +132,7 @@ impl Job {
                 host: spec.model.host(),
             },
             label_column: spec.output.label_column.clone(),
+            rewritten_from: None,
             stretch: Plan::default().extend_to(planned, spec.output.rows_per_part()),
         })
     }
@@ -242,6 +247,7 @@ pub(in crate::output) mod tests {
             examples: Vec::new(),
         };
         Job {
+            rewritten_from: None,
             version: FORMAT_VERSION,
             created: UnixMillis(1_800_000_000_000),
             batchclass: "0.1.0".into(),
