@@ -124,3 +124,40 @@ fn a_torn_record_beside_a_whole_edition_is_no_failure() {
     let verified = Scratch::new().batchclass(&["verify", &sample]).expect_code(0);
     assert!(verified.stdout.lines().all(|line| line.starts_with("ok ")), "{verified:?}");
 }
+
+#[test]
+fn an_input_that_was_only_fetched_anew_is_gone_on_with() {
+    let (scratch, server) = lay();
+    scratch
+        .batchclass(&["orders.csv", "out", "--layout", "append", "--limit", "150"])
+        .expect_code(3);
+    let asked = server.count("rows_asked");
+    assert_eq!(asked, 150);
+    // The same rows in a file of another time, and of another size.
+    scratch.write("orders.csv", &(orders_csv(ROWS) + "\n"));
+    scratch.batchclass(&["orders.csv", "out", "--max-attempts", "20"]).expect_code(0);
+    assert_eq!(ids(&scratch.path("out")), all_ids());
+    scratch.batchclass(&["verify", "out", "--input", "orders.csv"]).expect_code(0);
+    let rows = read_parts(&scratch.path("out"));
+    assert!(rows.iter().all(|row| row.label.as_deref() == Some(order_label(row.id))));
+}
+
+#[test]
+fn an_input_that_grew_is_refused_where_nothing_can_be_replaced() {
+    let (scratch, server) = lay();
+    scratch
+        .batchclass(&["orders.csv", "out", "--layout", "append", "--limit", "150"])
+        .expect_code(3);
+    let asked = server.count("rows_asked");
+    let first = "1,a charge on my card is wrong: refund\n";
+    for csv in [
+        orders_csv(ROWS + 1),
+        // As many rows, of which none is where it was.
+        orders_csv(ROWS - 1).replacen("id,text\n", &format!("id,text\n{first}"), 1),
+    ] {
+        scratch.write("orders.csv", &csv);
+        let refused = scratch.batchclass(&["orders.csv", "out"]).expect_code(2);
+        assert!(refused.stderr.contains("can't be replaced"), "{}", refused.stderr);
+    }
+    assert_eq!(server.count("rows_asked"), asked);
+}

@@ -23,7 +23,6 @@ use crate::domain::spec::{
 use crate::domain::{Codebook, Label, Outcome, PartNumber, Template, Tokens};
 use crate::llm::provider::ProviderError;
 use crate::llm::provider::scripted::{Answer, Scripted, array_reply, rows_of};
-use crate::output::PartReader;
 use crate::output::store::{Fault, FaultyStore, MemoryStore, Store, Then};
 
 /// An input, an output, and what the model was asked of them.

@@ -11,7 +11,7 @@ use super::setup;
 use crate::domain::{Interleaved, JobSpec, PartNumber, Position, PositionRange, RowId};
 use crate::input::{InputReader, InputRow, OrderedInput, RowReader};
 use crate::output::{
-    Job, KnownInput, Layout, OpenOutput, OutputError, PartError, PartScan, Revision,
+    Job, KnownInput, Layout, OpenOutput, OutputError, PartError, PartRecord, PartScan, Revision,
 };
 
 /// How the input stands to the output, after everything to be done is planned.
@@ -47,6 +47,12 @@ pub(super) fn settle(
     let changes = compare(job, input, output)?;
     if goes_on && fits(&changes, output) {
         return Ok(Growth { changes: Some(changes), message: None });
+    }
+    let undone = rows_in_no_file(output);
+    if !can_follow(output.job().layout) && undone > 0 && changes.are_none(undone) {
+        // The same rows in files of another time or name; nothing has to be noted to go on.
+        output.extend_plan(rows_wanted(job, output.known_input()), job.output.rows_per_part())?;
+        return Ok(Growth::default());
     }
     let description = describe(&changes, output);
     if is_refused(can_follow(output.job().layout), &changes) {
@@ -94,6 +100,12 @@ fn fits(changes: &Changes, output: &OpenOutput) -> bool {
 fn rows_lacking(output: &OpenOutput) -> u64 {
     let finished: u64 = output.records().values().map(|record| record.range.rows).sum();
     output.known_input().whole_rows().saturating_sub(finished)
+}
+
+/// Rows of the input as it was known that stand in no file.
+fn rows_in_no_file(output: &OpenOutput) -> u64 {
+    let absent: u64 = output.records().values().map(PartRecord::absent_rows).sum();
+    rows_lacking(output) + absent
 }
 
 /// Whether finished rows can be asked again, and new ones join them.
@@ -168,7 +180,11 @@ fn compare(job: &JobSpec, input: &OrderedInput, output: &OpenOutput) -> Result<C
             let path = location(output);
             return Err(OutputError::JobChanged { path, differences }.into());
         }
-        Ok(PartRows { output, part, rows: &rows, scan, offset: 0, batch: Vec::new().into_iter() })
+        let range = scan.identity().range;
+        let positions = scan.identity().offsets().map(|offset| Position(range.first.0 + offset));
+        let positions = positions.collect::<Vec<_>>().into_iter();
+        let batch = Vec::new().into_iter();
+        Ok(PartRows { output, part, rows: &rows, scan, positions, offset: 0, batch })
     });
     let all = PositionRange { first: Position(0), rows: input.rows() };
     let chunks = input.read(vec![all])?;
@@ -207,6 +223,7 @@ struct PartRows<'a> {
     part: PartNumber,
     rows: &'a RowReader,
     scan: PartScan,
+    positions: std::vec::IntoIter<Position>,
     offset: usize,
     batch: std::vec::IntoIter<InputRow>,
 }
@@ -218,8 +235,10 @@ impl Iterator for PartRows<'_> {
         loop {
             if let Some(row) = self.batch.next() {
                 let (part, offset, text) = (self.part, self.offset, row.text);
+                // A file with more rows than its footer says is torn, and was not opened.
+                let position = self.positions.next().unwrap_or(Position(u64::MAX));
                 self.offset += 1;
-                return Some(Ok((row.id, Finished { part, offset, text })));
+                return Some(Ok((row.id, Finished { part, offset, position, text })));
             }
             let read = match self.scan.next()? {
                 Ok(batch) => self.rows.rows(&batch).map_err(RunError::from),

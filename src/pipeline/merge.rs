@@ -19,6 +19,8 @@ pub(super) struct Finished {
     pub(super) part: PartNumber,
     /// Its row in the part, from 0.
     pub(super) offset: usize,
+    /// Its place in the plan.
+    pub(super) position: Position,
     pub(super) text: Text,
 }
 
@@ -42,6 +44,8 @@ pub(super) struct Changes {
     pub(super) vanished: u64,
     /// The ids of the first of them.
     pub(super) first_vanished: Vec<RowId>,
+    /// Whether a finished row is at another place in the input than in the plan.
+    pub(super) has_moved: bool,
 }
 
 impl Changes {
@@ -66,6 +70,7 @@ impl Changes {
                 changes.add_unfinished(place);
                 continue;
             };
+            changes.has_moved |= row.position != place;
             if row.text != text {
                 let rows = changes.changed.entry(row.part).or_default();
                 rows.push(ChangedRow { offset: row.offset, place });
@@ -87,6 +92,14 @@ impl Changes {
     /// How many rows have another text.
     pub(super) fn changed_rows(&self) -> u64 {
         self.changed.values().map(|rows| rows.len() as u64).sum()
+    }
+
+    /// Whether the input has the finished rows as they are and where they are, and `undone` more.
+    pub(super) fn are_none(&self, undone: u64) -> bool {
+        self.unfinished_rows() == undone
+            && self.changed_rows() == 0
+            && self.vanished == 0
+            && !self.has_moved
     }
 
     fn add_unfinished(&mut self, place: Position) {
@@ -137,8 +150,12 @@ mod tests {
         let mut offsets = BTreeMap::new();
         let rows = rows.iter().map(|(id, part, text)| {
             let next = offsets.entry(*part).or_insert(0);
-            let row =
-                Finished { part: PartNumber(*part), offset: *next, text: Some((*text).into()) };
+            let row = Finished {
+                position: Position(0),
+                part: PartNumber(*part),
+                offset: *next,
+                text: Some((*text).into()),
+            };
             *next += 1;
             Ok((RowId::Integer(*id), row))
         });
