@@ -208,7 +208,12 @@ impl ObjectUrl {
     /// The folder or object itself however it was typed: equal for equal places.
     pub fn canonical(&self) -> String {
         let account = self.account.as_deref().map(|account| format!("{account}/"));
-        format!("{:?}:{}{}/{}", self.service, account.unwrap_or_default(), self.bucket, self.key())
+        let scheme = match self.service {
+            Service::S3 => "s3",
+            Service::Gcs => "gs",
+            Service::Azure => "az",
+        };
+        format!("{scheme}://{}{}/{}", account.unwrap_or_default(), self.bucket, self.key())
     }
 
     /// The URL of what is called `name` in it; `name` may be empty.

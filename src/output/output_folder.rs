@@ -103,8 +103,7 @@ impl OutputFolder {
                 Some(folder),
             ) => {
                 let store = store_of(folder, layout);
-                let takes_small_writes = layout == Layout::Replace;
-                OutputFolder { store, takes_small_writes, ..self }
+                OutputFolder { store, ..self }
             }
             _ => self,
         }

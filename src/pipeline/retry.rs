@@ -63,7 +63,7 @@ impl Retryable for RunError {
     }
 }
 
-/// Does what touches the output, again while it fails for now, for 15 s in all.
+/// Does what touches the output, again while it fails for now, for 15 s from its first failure.
 ///
 /// # Errors
 /// The last failure; one that lasts at once.
@@ -71,7 +71,7 @@ pub(super) async fn persist<T, E: Retryable>(
     clock: &dyn Clock,
     mut attempt: impl FnMut() -> Result<T, E>,
 ) -> Result<T, E> {
-    let began = clock.now();
+    let mut failing_since = None;
     let mut backoff = Backoff::new(getrandom::u64().unwrap_or_default());
     loop {
         let error = match attempt() {
@@ -79,7 +79,8 @@ pub(super) async fn persist<T, E: Retryable>(
             ended => return ended,
         };
         let pause = backoff.pause();
-        if clock.now().since(began) + pause > PATIENCE {
+        let since = *failing_since.get_or_insert(clock.now());
+        if clock.now().since(since) + pause > PATIENCE {
             return Err(error);
         }
         clock.sleep(pause).await;

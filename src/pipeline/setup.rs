@@ -114,7 +114,7 @@ fn usual_journal(job: &JobSpec, folder: &OutputFolder) -> Option<PathBuf> {
 fn journal_name(folder: &OutputFolder) -> String {
     match folder.location() {
         Location::Path(path) => journal::folder_name(&journal::absolute(path).to_string_lossy()),
-        Location::Object(url) => journal::folder_name(&url.join("")),
+        Location::Object(url) => journal::folder_name(&url.canonical()),
     }
 }
 

@@ -48,6 +48,11 @@ impl LocalStore {
     }
 
     pub(super) fn failed(&self, doing: &'static str, name: &str, source: io::Error) -> StoreError {
+        if doing == "writing" && source.kind() == io::ErrorKind::NotFound {
+            // What is missing is a folder above, which can't be made.
+            let name = self.path(name).display().to_string();
+            return StoreError::Lasting { doing, name, source };
+        }
         StoreError::from_io(doing, self.path(name).display().to_string(), source)
     }
 
