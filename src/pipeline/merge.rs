@@ -148,10 +148,10 @@ mod tests {
 
     fn finished(rows: &[(i128, u32, &str)]) -> Vec<Result<(RowId, Finished), RunError>> {
         let mut offsets = BTreeMap::new();
-        let rows = rows.iter().map(|(id, part, text)| {
+        let rows = rows.iter().zip((0..).map(Position)).map(|((id, part, text), position)| {
             let next = offsets.entry(*part).or_insert(0);
             let row = Finished {
-                position: Position(0),
+                position,
                 part: PartNumber(*part),
                 offset: *next,
                 text: Some((*text).into()),
@@ -171,6 +171,18 @@ mod tests {
         let changes = find(&[(1, "a"), (5, "b")], &[(1, 1, "a"), (5, 2, "b")]);
         assert_eq!(changes, Changes::default());
         assert_eq!(find(&[], &[]), Changes::default());
+    }
+
+    #[test]
+    fn the_same_rows_elsewhere_or_others_among_them_are_a_change() {
+        let old = [(1, 1, "a"), (5, 1, "b")];
+        let are_none = |new: &[(i128, &str)], undone| find(new, &old).are_none(undone);
+        assert!(are_none(&[(1, "a"), (5, "b")], 0));
+        assert!(are_none(&[(1, "a"), (5, "b"), (7, "undone")], 1));
+        assert!(!are_none(&[(1, "a"), (5, "b"), (7, "new")], 0));
+        assert!(!are_none(&[(0, "new"), (1, "a"), (5, "b")], 1), "what stands has moved");
+        assert!(!are_none(&[(1, "a"), (5, "c"), (7, "undone")], 1));
+        assert!(!are_none(&[(1, "a"), (7, "undone")], 1));
     }
 
     #[test]
