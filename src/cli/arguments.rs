@@ -46,6 +46,12 @@ Exit codes:
   2    OUT can't be used as it is
   4    nothing can be written there, or a promise that an output needs is not kept";
 
+const COMPACT_EXIT_CODES: &str = "\
+Exit codes:
+  0    every row stands in DEST
+  2    OUT is not finished, or DEST holds something else
+  4    storage failed, or a part can't be read; run it again";
+
 const SETTINGS_NOTE: &str = "\
 Every flag is also a key of batchclass.toml and an environment variable: --rows-per-call is
 BATCHCLASS_ROWS_PER_CALL. Flags beat the environment, which beats the file.";
@@ -110,6 +116,7 @@ pub enum Command {
     /// Rows, labels and reasons stay as they are, and OUT is not changed; nothing is asked. DEST is
     /// an output of the same job: later runs can go on with it in place of OUT. Run the same
     /// command again after a crash.
+    #[command(after_help = COMPACT_EXIT_CODES)]
     Compact(CompactArguments),
 }
 

@@ -66,7 +66,7 @@ pub enum ClaimError {
     /// Another run has taken over.
     #[error(
         "another run has taken over {folder}{}; this one stops before its next call, its paid \
-         answers stand in its journal",
+         answers stand in its journal; run it again when the other has ended",
         .by.as_ref().map_or_else(String::new, |by| format!(": {by}"))
     )]
     Lost {

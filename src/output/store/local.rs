@@ -1,4 +1,4 @@
-//! A folder on a local disk.
+//! A folder on a disk, local or network.
 //!
 //! An object is written to a hidden file beside its final place, synced, closed, renamed and its
 //! folder synced, so that neither a kill nor a power loss leaves a part of it under its name. All
