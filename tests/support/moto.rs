@@ -8,7 +8,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, mpsc};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, mpsc};
+use std::time::Duration;
 
 /// Ends when its stdin does, so when the tests' process ends in whatever way.
 const SERVER: &str = "
@@ -27,8 +28,15 @@ pub const SECRET_KEY: &str = "canary/secret+5Ywq0rT9";
 
 pub struct Moto {
     address: String,
-    log: Arc<Mutex<Vec<String>>>,
+    log: Arc<Log>,
     _stdin: ChildStdin,
+}
+
+/// What the server has said, as far as it was read.
+#[derive(Default)]
+struct Log {
+    lines: Mutex<Vec<String>>,
+    grew: Condvar,
 }
 
 /// A bucket of its own for one test.
@@ -64,15 +72,16 @@ fn start() -> Option<Moto> {
         .ok()?;
     let stdin = child.stdin.take()?;
     let stderr = child.stderr.take()?;
-    let log = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::new(Log::default());
     let (said, address) = mpsc::channel();
-    let lines = Arc::clone(&log);
+    let heard = Arc::clone(&log);
     std::thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             if let Some((_, address)) = line.split_once("Running on http://") {
                 let _ = said.send(address.trim().to_owned());
             }
-            lines.lock().unwrap().push(line);
+            heard.lines.lock().unwrap().push(line);
+            heard.grew.notify_all();
         }
     });
     // The sender goes with the server's stderr, so a server that can't start ends the wait.
@@ -121,10 +130,22 @@ impl TestBucket {
         keys.map(|key| (key.to_owned(), self.get(key))).collect()
     }
 
-    /// How many requests of this kind the bucket has had.
+    /// How many requests of this kind, not HEAD, the bucket has had.
     pub fn count(&self, method: &str) -> usize {
-        let start = format!("\"{method} /{}/", self.name);
-        self.moto.log.lock().unwrap().iter().filter(|line| line.contains(&start)).count()
+        static MARKS: AtomicU32 = AtomicU32::new(0);
+        // The server says what it answers before it answers, so all is read once this is.
+        let mark = format!("mark-{}", MARKS.fetch_add(1, Ordering::Relaxed));
+        self.request("HEAD", &mark, b"");
+        let mark = format!("/{}/{mark} ", self.name);
+        let Log { lines, grew } = &*self.moto.log;
+        let unread = |lines: &mut Vec<String>| !lines.iter().any(|line| line.contains(&mark));
+        let within = Duration::from_secs(30);
+        let (lines, waited) =
+            grew.wait_timeout_while(lines.lock().unwrap(), within, unread).unwrap();
+        assert!(!waited.timed_out(), "the server's log does not come");
+        // Some versions of the server colour what is not 200.
+        let start = format!("{method} /{}/", self.name);
+        lines.iter().filter(|line| line.contains(&start)).count()
     }
 
     fn request(&self, method: &str, key: &str, body: &[u8]) -> (u16, Vec<u8>) {
