@@ -245,3 +245,19 @@ fn a_rewritten_output_follows_its_input_from_the_newest_state_on() {
     let row = read_parts(&scratch.path("dest")).into_iter().find(|row| row.id == 13).unwrap();
     assert_eq!(row.label.as_deref(), Some("payment"));
 }
+
+#[test]
+fn an_output_that_runs_have_gone_on_with_is_left_to_them() {
+    let scratch = finished();
+    scratch.batchclass(&["compact", "out", "dest", "--rows-per-part", "100"]).expect_code(0);
+    let csv = fs::read_to_string(scratch.path("orders.csv")).unwrap();
+    let more = "100001,a parcel has not arrived\n100002,a parcel has not arrived\n";
+    scratch.write("orders.csv", &(csv + more));
+    scratch.batchclass(&["orders.csv", "dest", "--limit", "256"]).expect_code(0);
+    assert!(!scratch.path("dest/_SUCCESS").exists());
+    let before = bytes_below(&scratch.path("dest"));
+    scratch.batchclass(&["compact", "out", "dest", "--rows-per-part", "100"]).expect_code(0);
+    assert_eq!(bytes_below(&scratch.path("dest")), before);
+    scratch.batchclass(&["orders.csv", "dest"]).expect_code(0);
+    scratch.batchclass(&["verify", "dest", "--input", "orders.csv"]).expect_code(0);
+}

@@ -8,9 +8,9 @@ use std::collections::VecDeque;
 use arrow::array::RecordBatch;
 
 use super::CompactError;
-use crate::domain::{Outcome, PartNumber, Plan, RowId, Stretch};
+use crate::domain::{Outcome, PartNumber, RowId, Stretch};
 use crate::input::row_ids;
-use crate::output::{PartError, PartReader};
+use crate::output::{Found, PartError, PartReader};
 
 /// Rows that follow each other in id order.
 #[derive(Debug)]
@@ -44,6 +44,7 @@ pub(super) struct MergedRows<'a> {
 
 /// The rows of one stretch that were not handed on yet.
 struct StretchRows<'a> {
+    found: &'a Found,
     reader: &'a PartReader,
     id_column: &'a str,
     parts: VecDeque<PartNumber>,
@@ -51,8 +52,13 @@ struct StretchRows<'a> {
 }
 
 impl<'a> MergedRows<'a> {
-    /// The rows of every part of `plan`.
-    pub(super) fn new(plan: &Plan, reader: &'a PartReader, id_column: &'a str) -> MergedRows<'a> {
+    /// The rows of every part that `found` tells of.
+    pub(super) fn new(
+        found: &'a Found,
+        reader: &'a PartReader,
+        id_column: &'a str,
+    ) -> MergedRows<'a> {
+        let plan = &found.plan;
         let parts_of = |stretch: &Stretch| {
             let parts = plan.part_numbers();
             let is_of = |part: &PartNumber| {
@@ -61,6 +67,7 @@ impl<'a> MergedRows<'a> {
             parts.filter(is_of).collect()
         };
         let stretches = plan.stretches().iter().map(|stretch| StretchRows {
+            found,
             reader,
             id_column,
             parts: parts_of(stretch),
@@ -97,6 +104,13 @@ impl StretchRows<'_> {
             let Some(part) = self.parts.pop_front() else { return Ok(()) };
             let failed = |source: PartError| CompactError::Part { part, source };
             let contents = self.reader.read(part).map_err(failed)?;
+            let record = self.found.records.get(&part);
+            if record.is_none_or(|record| record.generation < contents.identity.generation) {
+                return Err(failed(PartError::Torn {
+                    path: part.file_name(),
+                    reason: "a run has replaced it meanwhile".to_owned(),
+                }));
+            }
             let mut outcomes = contents.outcomes.into_iter();
             let rows: usize = contents.columns.iter().map(RecordBatch::num_rows).sum();
             if rows != outcomes.len() {

@@ -170,15 +170,19 @@ pub fn compact(
         takeover: false,
     })?;
     let mut rewriting = Rewriting::new(&mut output, found.spent, clock);
-    let mut rows = MergedRows::new(&found.plan, &reader, id_column);
+    let mut rows = MergedRows::new(&found, &reader, id_column);
     while let Some(run) = rows.next()? {
         rewriting.take(run)?;
     }
     if output.records().len() != output.plan().part_numbers().count() {
         return Err(CompactError::Unsettled(path));
     }
+    // Once a run has followed another input there, what the output is held against is its own.
+    if output.known_input().is_later() || output.plan().rows() != found.plan.rows() {
+        return Ok(compacted(&found, &output));
+    }
     let known = &found.known_input.revision;
-    if known.vanished > 0 && output.known_input().revision.vanished != known.vanished {
+    if known.vanished > 0 {
         let revision = Revision { released: Vec::new(), changed: Vec::new(), ..known.clone() };
         output.revise_plan(revision, found.plan.rows(), spec.rows_per_part)?;
     }
@@ -186,11 +190,15 @@ pub fn compact(
         output.claim().hold(clock.wall()).map_err(OutputError::from)?;
         output.finish(clock.wall())?;
     }
-    Ok(Compacted {
+    Ok(compacted(&found, &output))
+}
+
+fn compacted(found: &Found, output: &OpenOutput) -> Compacted {
+    Compacted {
         rows: output.plan().rows(),
         parts_before: found.records.len() as u64,
-        parts: u64::from(output.plan().parts()),
-    })
+        parts: output.records().len() as u64,
+    }
 }
 
 fn check_finished(found: &Found, path: String) -> Result<(), CompactError> {
