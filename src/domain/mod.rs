@@ -4,6 +4,7 @@ pub mod clock;
 pub mod codebook;
 pub mod event;
 pub mod guard;
+pub mod hex;
 pub mod interleave;
 pub mod location;
 pub mod outcome;

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
+use super::hex;
+
 /// The first 16 bytes of the SHA-256 of a rendered text. Rows with equal hashes are asked once,
 /// so the hash is a cryptographic one: nobody can craft a text that takes another's label.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,19 +21,12 @@ impl TextHash {
 
     /// 32 lower-case hexadecimal digits.
     pub fn to_hex(self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(&self.0)
     }
 
     /// Reads what [`TextHash::to_hex`] wrote; `None` for anything else.
-    pub fn from_hex(hex: &str) -> Option<TextHash> {
-        if hex.len() != 32 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return None;
-        }
-        let mut hash = [0; 16];
-        for (byte, pair) in hash.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
-            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-        }
-        Some(TextHash(hash))
+    pub fn from_hex(digits: &str) -> Option<TextHash> {
+        hex::decode(digits).map(TextHash)
     }
 }
 

@@ -4,7 +4,10 @@
 //! text costs a second call at most, never a wrong label. A text whose first row is still under way
 //! is never forgotten, so that no row that waits for it is lost.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
+
+use foldhash::fast::RandomState;
 
 use crate::domain::{Attempts, LabelIndex, Reason, TextHash};
 
@@ -47,30 +50,30 @@ pub enum Met<T> {
 #[derive(Debug)]
 pub struct Dedupe<T> {
     capacity: usize,
-    known: HashMap<TextHash, Known>,
-    /// The known texts, next to be forgotten first.
+    // Every row looks its text up twice, so the hasher counts; foldhash is seeded, as the usual
+    // one is.
+    texts: HashMap<TextHash, State<T>, RandomState>,
+    /// The texts with a verdict, next to be forgotten first.
     queue: VecDeque<TextHash>,
-    under_way: HashMap<TextHash, Vec<T>>,
     parked: usize,
 }
 
+/// How far a text is.
 #[derive(Debug)]
-struct Known {
-    verdict: Verdict,
-    /// Met again since it last stood at the head of the queue: it then gets another turn.
-    is_popular: bool,
+enum State<T> {
+    /// Its first row is being asked; these wait for it.
+    UnderWay(Vec<T>),
+    Known {
+        verdict: Verdict,
+        /// Met again since it last stood at the head of the queue: it then gets another turn.
+        is_popular: bool,
+    },
 }
 
 impl<T> Dedupe<T> {
     /// Remembers up to `capacity` verdicts; with 0 every row is the first of its text.
     pub fn new(capacity: usize) -> Dedupe<T> {
-        Dedupe {
-            capacity,
-            known: HashMap::new(),
-            queue: VecDeque::new(),
-            under_way: HashMap::new(),
-            parked: 0,
-        }
+        Dedupe { capacity, texts: HashMap::default(), queue: VecDeque::new(), parked: 0 }
     }
 
     /// Meets a row whose text has this hash.
@@ -78,37 +81,45 @@ impl<T> Dedupe<T> {
         if self.capacity == 0 {
             return Met::First(row);
         }
-        if let Some(known) = self.known.get_mut(&hash) {
-            known.is_popular = true;
-            return Met::Known(row, known.verdict);
-        }
-        match self.under_way.get_mut(&hash) {
-            Some(parked) => {
-                parked.push(row);
-                self.parked += 1;
-                Met::Waiting
-            }
-            None => {
-                self.under_way.insert(hash, Vec::new());
+        match self.texts.entry(hash) {
+            Entry::Vacant(entry) => {
+                entry.insert(State::UnderWay(Vec::new()));
                 Met::First(row)
             }
+            Entry::Occupied(mut entry) => match entry.get_mut() {
+                State::UnderWay(parked) => {
+                    parked.push(row);
+                    self.parked += 1;
+                    Met::Waiting
+                }
+                State::Known { verdict, is_popular } => {
+                    *is_popular = true;
+                    Met::Known(row, *verdict)
+                }
+            },
         }
     }
 
     /// The first row of a text ended so. Returns the rows that waited for it, in the order in which
     /// they were met: they end likewise. Later equals do too, unless the provider was at fault.
     pub fn settle(&mut self, hash: TextHash, verdict: Verdict) -> Vec<T> {
-        let parked = self.under_way.remove(&hash).unwrap_or_default();
+        let parked = if verdict.is_lasting() {
+            self.remember(hash, verdict)
+        } else {
+            match self.texts.entry(hash) {
+                Entry::Occupied(entry) if matches!(entry.get(), State::UnderWay(_)) => {
+                    entry.remove().into_parked()
+                }
+                _ => Vec::new(),
+            }
+        };
         self.parked -= parked.len();
-        if verdict.is_lasting() {
-            self.remember(hash, verdict);
-        }
         parked
     }
 
     /// Enters a label from a journal or a finished part. A text that is under way stays so.
     pub fn seed(&mut self, hash: TextHash, label: LabelIndex) {
-        if !self.under_way.contains_key(&hash) {
+        if !matches!(self.texts.get(&hash), Some(State::UnderWay(_))) {
             self.remember(hash, Verdict::Label(label));
         }
     }
@@ -118,28 +129,54 @@ impl<T> Dedupe<T> {
         self.parked
     }
 
-    fn remember(&mut self, hash: TextHash, verdict: Verdict) {
+    /// Notes a verdict; returns the rows that waited for it.
+    fn remember(&mut self, hash: TextHash, verdict: Verdict) -> Vec<T> {
         if self.capacity == 0 {
-            return;
+            return Vec::new();
         }
-        if let Some(known) = self.known.get_mut(&hash) {
-            known.verdict = verdict;
-            return;
+        self.make_room();
+        match self.texts.entry(hash) {
+            Entry::Vacant(entry) => {
+                entry.insert(State::Known { verdict, is_popular: false });
+                self.queue.push_back(hash);
+                Vec::new()
+            }
+            Entry::Occupied(mut entry) => match entry.get_mut() {
+                State::Known { verdict: known, .. } => {
+                    *known = verdict;
+                    Vec::new()
+                }
+                State::UnderWay(_) => {
+                    self.queue.push_back(hash);
+                    entry.insert(State::Known { verdict, is_popular: false }).into_parked()
+                }
+            },
         }
-        while self.known.len() >= self.capacity {
-            let Some(oldest) = self.queue.pop_front() else { break };
-            match self.known.get_mut(&oldest) {
-                Some(known) if known.is_popular => {
-                    known.is_popular = false;
+    }
+
+    /// Forgets verdicts until one more has room; popular ones last.
+    fn make_room(&mut self) {
+        while self.queue.len() >= self.capacity {
+            let Some(oldest) = self.queue.pop_front() else { return };
+            match self.texts.get_mut(&oldest) {
+                Some(State::Known { is_popular, .. }) if *is_popular => {
+                    *is_popular = false;
                     self.queue.push_back(oldest);
                 }
                 _ => {
-                    self.known.remove(&oldest);
+                    self.texts.remove(&oldest);
                 }
             }
         }
-        self.known.insert(hash, Known { verdict, is_popular: false });
-        self.queue.push_back(hash);
+    }
+}
+
+impl<T> State<T> {
+    fn into_parked(self) -> Vec<T> {
+        match self {
+            State::UnderWay(parked) => parked,
+            State::Known { .. } => Vec::new(),
+        }
     }
 }
 
@@ -224,7 +261,7 @@ mod tests {
         for text in 0..50 {
             assert_eq!(dedupe.settle(hash(text), A), [text + 100]);
         }
-        assert_eq!((dedupe.known.len(), dedupe.queue.len()), (1, 1));
+        assert_eq!((dedupe.texts.len(), dedupe.queue.len()), (1, 1));
     }
 
     proptest! {
@@ -252,8 +289,9 @@ mod tests {
                         prop_assert!(done.insert(row));
                     }
                 }
-                prop_assert!(dedupe.known.len() <= capacity);
-                prop_assert_eq!(dedupe.known.len(), dedupe.queue.len());
+                prop_assert!(dedupe.queue.len() <= capacity);
+                let under_way = if capacity == 0 { 0 } else { asked.len() };
+                prop_assert_eq!(dedupe.texts.len(), dedupe.queue.len() + under_way);
             }
             for (text, first) in asked {
                 let verdict = Verdict::Label(LabelIndex(u16::from(text)));

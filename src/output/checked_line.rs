@@ -7,6 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
+use crate::domain::hex;
+
 const BEFORE_CHECKSUM: &[u8] = b"{\"checksum\":\"";
 const CHECKSUM_DIGITS: usize = 16;
 const BEFORE_RECORD: &[u8] = b"\",\"record\":";
@@ -39,29 +41,7 @@ fn checked(line: &[u8]) -> Option<&[u8]> {
 }
 
 fn checksum(json: &[u8]) -> String {
-    hex(&Sha256::digest(json)[..CHECKSUM_DIGITS / 2])
-}
-
-/// Lower-case hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut digits, byte| {
-        // Writing into a string can't fail.
-        let _ = write!(digits, "{byte:02x}");
-        digits
-    })
-}
-
-/// Reads exactly `N` bytes of hexadecimal digits.
-pub(super) fn from_hex<const N: usize>(digits: &str) -> Option<[u8; N]> {
-    if digits.len() != N * 2 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return None;
-    }
-    let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(bytes)
+    hex::encode(&Sha256::digest(json)[..CHECKSUM_DIGITS / 2])
 }
 
 #[cfg(test)]

@@ -6,10 +6,9 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-use super::checked_line::{from_hex, hex};
 pub use crate::domain::spec::Layout;
 use crate::domain::spec::{IdSource, OnDuplicateId, ProviderKind};
-use crate::domain::{JobSpec, Label, Plan, Stretch, Template, UnixMillis};
+use crate::domain::{JobSpec, Label, Plan, Stretch, Template, UnixMillis, hex};
 
 /// The version of every format in an output folder that this program writes.
 pub const FORMAT_VERSION: u32 = 1;
@@ -182,14 +181,14 @@ impl std::fmt::Debug for Secret {
 
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&hex(&self.0))
+        serializer.serialize_str(&hex::encode(&self.0))
     }
 }
 
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let digits = String::deserialize(deserializer)?;
-        let bytes = from_hex(&digits);
+        let bytes = hex::decode(&digits);
         bytes.map(Secret).ok_or_else(|| serde::de::Error::custom("the secret has 64 hex digits"))
     }
 }
@@ -207,7 +206,7 @@ impl Fingerprint {
 
 impl std::fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&hex(&self.0))
+        f.write_str(&hex::encode(&self.0))
     }
 }
 
@@ -226,7 +225,7 @@ impl Serialize for Fingerprint {
 impl<'de> Deserialize<'de> for Fingerprint {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let digits = String::deserialize(deserializer)?;
-        let bytes = from_hex(&digits).map(Fingerprint);
+        let bytes = hex::decode(&digits).map(Fingerprint);
         bytes.ok_or_else(|| serde::de::Error::custom("a fingerprint has 64 hex digits"))
     }
 }

@@ -17,7 +17,7 @@ use super::names::{self, Generation};
 use super::part_identity::{PartIdentity, UnlabelledRows};
 use super::part_rows::RowRuns;
 use super::store::{Store, StoreError};
-use crate::domain::{PartNumber, PositionRange, RowId, UnixMillis};
+use crate::domain::{PartNumber, PositionRange, RowId, UnixMillis, hex};
 
 /// Threads that read records.
 const READERS: usize = 16;
@@ -158,7 +158,7 @@ impl PartRecord {
 
     /// Whether `part` has the recorded checksum.
     pub fn has_checksum_of(&self, part: &[u8]) -> bool {
-        checked_line::hex(&Sha256::digest(part)) == self.sha256
+        hex::encode(&Sha256::digest(part)) == self.sha256
     }
 
     /// The name of its file, from the output folder on.

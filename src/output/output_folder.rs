@@ -799,7 +799,7 @@ pub(in crate::output) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let output = OutputFolder::new(folder.path());
         let run = spec(25, "r1");
-        let secret = super::super::checked_line::hex(&run.job.secret.bytes());
+        let secret = crate::domain::hex::encode(&run.job.secret.bytes());
         write_all(&mut output.begin(run).unwrap()).unwrap();
         for (path, bytes) in snapshot(folder.path()) {
             let text = String::from_utf8_lossy(&bytes).into_owned();

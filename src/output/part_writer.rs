@@ -15,13 +15,12 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use sha2::{Digest, Sha256};
 
-use super::checked_line::hex;
 use super::job::Fingerprint;
 use super::names::Generation;
 use super::part_file::PartFile;
 use super::part_identity::{PartError, PartIdentity};
 use super::part_schema::PartSchema;
-use crate::domain::{Attempts, Codebook, Outcome, PartNumber, PositionRange, RowId};
+use crate::domain::{Attempts, Codebook, Outcome, PartNumber, PositionRange, RowId, hex};
 
 /// Most rows of a row group: small enough to skip by statistics, large enough to compress.
 const ROWS_PER_GROUP: usize = 131_072;
@@ -125,7 +124,7 @@ impl PartWriter {
         let bytes = self
             .encode_rows(file, &identity)
             .map_err(|source| PartError::Encode { part: file.number, source })?;
-        let sha256 = hex(&Sha256::digest(&bytes));
+        let sha256 = hex::encode(&Sha256::digest(&bytes));
         Ok(EncodedPart { identity, bytes: bytes.into(), sha256 })
     }
 

@@ -6,14 +6,14 @@
 
 use sha2::{Digest, Sha256};
 
-use super::checked_line::{self, hex};
+use super::checked_line;
 use super::found::{Found, Problem};
 use super::job::Layout;
 use super::manifest::{PartRecord, Spent, store_record};
 use super::names::{self, Generation};
 use super::part_identity::PartIdentity;
 use super::store::{Store, StoreError};
-use crate::domain::{PartNumber, UnixMillis};
+use crate::domain::{PartNumber, UnixMillis, hex};
 
 /// What a recovery did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,7 +95,7 @@ fn adopt(
     let (part, layout) = (identity.part, found.job.layout);
     let name = names::part_file(layout, part, generation);
     let bytes = store.read(&name)?;
-    let (length, sha256) = (bytes.len() as u64, hex(&Sha256::digest(&bytes)));
+    let (length, sha256) = (bytes.len() as u64, hex::encode(&Sha256::digest(&bytes)));
     let spent = Spent::default();
     let mut record = PartRecord::of(identity, generation, length, sha256, spent, now, layout);
     let encoded = checked_line::encode(&record)

@@ -151,6 +151,9 @@ impl Priors {
     }
 
     fn take(&mut self, row: &Row) -> Option<Journaled> {
+        if self.placed.is_empty() && self.displaced.is_empty() {
+            return None;
+        }
         let placed = self.placed.remove(&(row.position, row.text_hash));
         // A row with attempts stands in a part, which counts what the journal says of it elsewhere.
         if self.displaced.is_empty() || row.attempts > 0 {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::super::checked_line::hex;
+use crate::domain::hex;
 
 /// Letters of the location's end that stand in the name.
 const READABLE: usize = 40;
@@ -15,7 +15,7 @@ const READABLE: usize = 40;
 /// The name of the journal's folder for the output at `location`: an absolute path or a URL.
 pub fn folder_name(location: &str) -> String {
     let location = location.trim_end_matches('/');
-    let digest = hex(&Sha256::digest(location.as_bytes()));
+    let digest = hex::encode(&Sha256::digest(location.as_bytes()));
     let (_, tail) = location.split_once("://").unwrap_or(("", location));
     let plain = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '-' };
     let tail: String = tail.chars().map(plain).collect();
