@@ -117,11 +117,11 @@ def make_inputs(folder, rows):
     return paths
 
 
-def measured(command, *codes):
+def measured(command, *codes, stdout=subprocess.DEVNULL):
     """Runs a command: seconds, CPU seconds and peak MB."""
     command = [str(word) for word in command]
     began = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE)
     said = process.stderr.read().decode(errors="replace")
     _, status, used = os.wait4(process.pid, 0)
     seconds = time.monotonic() - began
