@@ -66,6 +66,10 @@ impl<R: Read> Watched<R> {
         self.fault
     }
 
+    pub(super) fn into_inner(self) -> R {
+        self.inner
+    }
+
     fn see(&mut self, byte: u8) {
         if self.mark_bytes < BYTE_ORDER_MARK.len() {
             if byte == BYTE_ORDER_MARK[self.mark_bytes] {

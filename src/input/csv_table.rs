@@ -18,6 +18,7 @@ use super::csv_scan::{Fault, Watched, line_at};
 use super::reader::MAX_CHUNK_ROWS;
 use super::source::{Source, SourceReader};
 use super::table::{Batches, Columns};
+use super::text_file::{TextFile, TextReader};
 
 /// Rows between two noted offsets.
 const CHECKPOINT_ROWS: u64 = 16_384;
@@ -27,34 +28,51 @@ const MAX_BATCH_BYTES: usize = 16 << 20;
 /// A file whose header is known and, after [`CsvTable::survey`], whose rows are sound.
 #[derive(Debug)]
 pub(super) struct CsvTable {
-    source: Source,
+    file: TextFile,
     delimiter: u8,
     schema: SchemaRef,
     rows: u64,
+    /// Bytes of the text.
+    bytes: u64,
     /// The byte offsets of rows 0, 16,384, ...
     checkpoints: Arc<[u64]>,
 }
 
 impl CsvTable {
     /// Reads the header.
-    pub(super) fn open(source: Source, delimiter: u8) -> Result<CsvTable, InputError> {
-        let mut reader = parser(Watched::new(source.open()?, delimiter), delimiter);
+    pub(super) fn open(file: TextFile, delimiter: u8) -> Result<CsvTable, InputError> {
+        let mut reader = parser(Watched::new(file.open()?, delimiter), delimiter);
         let mut header = StringRecord::new();
         let found = reader.read_record(&mut header);
-        if !found.map_err(|error| watched_error(&source, reader.get_ref(), 0, error))? {
-            return Err(InputError::NoHeader { file: source.name().to_owned() });
+        if !found.map_err(|error| watched_error(&file, reader.get_ref(), 0, error))? {
+            return Err(InputError::NoHeader { file: file.name().to_owned() });
         }
         let fields: Vec<_> =
             header.iter().map(|name| Field::new(name, DataType::Utf8, true)).collect();
         let schema = Arc::new(Schema::new(fields));
-        Ok(CsvTable { source, delimiter, schema, rows: 0, checkpoints: Arc::new([]) })
+        Ok(CsvTable { file, delimiter, schema, rows: 0, bytes: 0, checkpoints: Arc::new([]) })
     }
 
     /// Reads the whole file once: counts the rows and finds what is malformed. Returns whether
     /// every value of the column `id` is a canonical integer.
     pub(super) fn survey(&mut self, id: Option<usize>) -> Result<bool, InputError> {
-        let watched = Watched::new(self.source.open()?, self.delimiter);
+        let watched = Watched::new(self.file.open()?, self.delimiter);
         let mut reader = parser(watched, self.delimiter);
+        self.scan(&mut reader, id).map_err(|error| match error {
+            InputError::RaggedRow { .. }
+            | InputError::NotUtf8 { .. }
+            | InputError::OpenQuote { .. } => {
+                self.file.unless_damaged(reader.into_inner().into_inner(), error)
+            }
+            error => error,
+        })
+    }
+
+    fn scan(
+        &mut self,
+        reader: &mut csv::Reader<Watched<TextReader>>,
+        id: Option<usize>,
+    ) -> Result<bool, InputError> {
         let mut record = StringRecord::new();
         let columns = self.schema.fields().len();
         let mut are_integers = true;
@@ -63,7 +81,7 @@ impl CsvTable {
         loop {
             let offset = reader.position().byte();
             let found = reader.read_record(&mut record);
-            if !found.map_err(|e| watched_error(&self.source, reader.get_ref(), offset, e))? {
+            if !found.map_err(|e| watched_error(&self.file, reader.get_ref(), offset, e))? {
                 break;
             }
             if is_header {
@@ -72,8 +90,8 @@ impl CsvTable {
             }
             if record.len() != columns {
                 return Err(InputError::RaggedRow {
-                    file: self.source.name().to_owned(),
-                    line: line_in(&self.source, offset)?,
+                    file: self.file.name().to_owned(),
+                    line: line_in(&self.file, offset)?,
                     fields: record.len(),
                     columns,
                 });
@@ -84,13 +102,14 @@ impl CsvTable {
             are_integers &= id.is_none_or(|id| record.get(id).is_some_and(is_canonical_integer));
             rows += 1;
         }
-        self.source.check_unchanged()?;
+        self.file.source().check_unchanged()?;
         (self.rows, self.checkpoints) = (rows, checkpoints.into());
+        self.bytes = reader.position().byte();
         Ok(are_integers)
     }
 
     pub(super) fn source(&self) -> &Source {
-        &self.source
+        self.file.source()
     }
 
     pub(super) fn schema(&self) -> &SchemaRef {
@@ -103,14 +122,14 @@ impl CsvTable {
 
     pub(super) fn bytes_in_memory(&self) -> u64 {
         let offsets = size_of::<i32>() as u64 * self.schema.fields().len() as u64;
-        self.source.bytes() + self.rows * offsets
+        self.bytes + self.rows * offsets
     }
 
     /// The line (from 1) on which a row begins; `None` if the file can't be read again.
     pub(super) fn line_of(&self, row: u64) -> Option<u64> {
-        let mut cursor = self.cursor(self.source.open().ok()?);
+        let mut cursor = self.cursor(self.file.open().ok()?);
         cursor.go_to(row).ok()?;
-        line_in(&self.source, cursor.reader.position().byte()).ok()
+        line_in(&self.file, cursor.reader.position().byte()).ok()
     }
 
     pub(super) fn read(
@@ -123,29 +142,29 @@ impl CsvTable {
         let places = columns.places(schema.fields().len());
         let schema =
             Arc::new(schema.project(&places).map_err(|source| InputError::BadBatch { source })?);
-        let cursor = self.cursor(file);
+        let cursor = self.cursor(self.file.text_of(file)?);
         Ok(Box::new(CsvBatches { cursor, places, schema, wanted: wanted.into_iter().peekable() }))
     }
 
-    fn cursor(&self, file: SourceReader) -> Cursor {
+    fn cursor(&self, text: TextReader) -> Cursor {
         Cursor {
-            reader: parser(file, self.delimiter),
+            reader: parser(text, self.delimiter),
             record: StringRecord::new(),
             row: None,
             checkpoints: self.checkpoints.clone(),
-            source: self.source.clone(),
+            file: self.file.clone(),
         }
     }
 }
 
 /// A place in the file, moved by row number.
 struct Cursor {
-    reader: csv::Reader<SourceReader>,
+    reader: csv::Reader<TextReader>,
     record: StringRecord,
     /// The row that comes next; `None` before the first seek.
     row: Option<u64>,
     checkpoints: Arc<[u64]>,
-    source: Source,
+    file: TextFile,
 }
 
 impl Cursor {
@@ -156,11 +175,11 @@ impl Cursor {
         if self.row.is_none_or(|at| at < near || at > row) {
             let offset = usize::try_from(checkpoint).ok().and_then(|at| self.checkpoints.get(at));
             let Some(&offset) = offset else {
-                return Err(InputError::Damaged { file: self.source.name().to_owned() });
+                return Err(InputError::Damaged { file: self.file.name().to_owned() });
             };
             let mut position = Position::new();
             position.set_byte(offset);
-            self.reader.seek(position).map_err(|error| csv_error(&self.source, offset, error))?;
+            self.reader.seek(position).map_err(|error| csv_error(&self.file, offset, error))?;
             self.row = Some(near);
         }
         while self.row.is_some_and(|at| at < row) {
@@ -173,8 +192,8 @@ impl Cursor {
     fn advance(&mut self) -> Result<(), InputError> {
         let offset = self.reader.position().byte();
         let found = self.reader.read_record(&mut self.record);
-        if !found.map_err(|error| csv_error(&self.source, offset, error))? {
-            return Err(InputError::Damaged { file: self.source.name().to_owned() });
+        if !found.map_err(|error| csv_error(&self.file, offset, error))? {
+            return Err(InputError::Damaged { file: self.file.name().to_owned() });
         }
         self.row = self.row.map(|row| row + 1);
         Ok(())
@@ -252,33 +271,33 @@ fn parser<R: Read>(input: R, delimiter: u8) -> csv::Reader<R> {
         .from_reader(input)
 }
 
-fn line_in(source: &Source, offset: u64) -> Result<u64, InputError> {
-    line_at(BufReader::new(source.open()?), offset).map_err(|error| source.io_error(error))
+fn line_in(file: &TextFile, offset: u64) -> Result<u64, InputError> {
+    line_at(BufReader::new(file.open()?), offset).map_err(|error| file.error(error))
 }
 
 fn watched_error(
-    source: &Source,
-    watched: &Watched<SourceReader>,
+    text: &TextFile,
+    watched: &Watched<TextReader>,
     offset: u64,
     error: csv::Error,
 ) -> InputError {
-    let file = source.name().to_owned();
+    let file = text.name().to_owned();
     match watched.fault() {
         Some(Fault::OpenQuote { line }) => InputError::OpenQuote { file, line },
         Some(Fault::LongRow { line }) => InputError::LongRow { file, line },
-        None => csv_error(source, offset, error),
+        None => csv_error(text, offset, error),
     }
 }
 
 /// `offset` is where the row begins.
-fn csv_error(source: &Source, offset: u64, error: csv::Error) -> InputError {
+fn csv_error(text: &TextFile, offset: u64, error: csv::Error) -> InputError {
     match error.into_kind() {
-        csv::ErrorKind::Utf8 { .. } => match line_in(source, offset) {
-            Ok(line) => InputError::NotUtf8 { file: source.name().to_owned(), line },
+        csv::ErrorKind::Utf8 { .. } => match line_in(text, offset) {
+            Ok(line) => InputError::NotUtf8 { file: text.name().to_owned(), line },
             Err(error) => error,
         },
-        csv::ErrorKind::Io(error) => source.io_error(error),
-        _ => InputError::Damaged { file: source.name().to_owned() },
+        csv::ErrorKind::Io(error) => text.error(error),
+        _ => InputError::Damaged { file: text.name().to_owned() },
     }
 }
 

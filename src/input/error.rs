@@ -23,7 +23,7 @@ pub enum InputError {
     },
     /// The folder or glob holds nothing to read.
     #[error(
-        "`{location}` holds no .parquet, .pq, .csv or .tsv file; \
+        "`{location}` holds no .parquet, .pq, .csv or .tsv file, the last two also as .gz or .zst; \
          names that begin with `.` or `_` are skipped"
     )]
     NoFiles {
@@ -31,7 +31,10 @@ pub enum InputError {
         location: String,
     },
     /// A single file of another kind.
-    #[error("`{file}` is no .parquet, .pq, .csv or .tsv file; convert it to one of these")]
+    #[error(
+        "`{file}` is no .parquet, .pq, .csv or .tsv file, the last two also as .gz or .zst; \
+         convert it to one of these"
+    )]
     UnknownFormat {
         /// The file.
         file: String,
@@ -70,6 +73,26 @@ pub enum InputError {
         /// What its reader says.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A compressed file is damaged, cut short, or compressed with something else.
+    #[error("`{file}` is no readable {compression} file, perhaps cut short; compress it anew")]
+    BadCompression {
+        /// The file.
+        file: String,
+        /// What its name says that it is.
+        compression: &'static str,
+        /// What its decompressor says.
+        #[source]
+        source: io::Error,
+    },
+    /// A zstd file that takes more memory than a reader is expected to have.
+    #[error(
+        "`{file}` was compressed with a window of more than 128 MiB; compress it anew, \
+         with `--long=27` at most"
+    )]
+    LargeWindow {
+        /// The file.
+        file: String,
     },
     /// A file is damaged in a way that its reader doesn't survive.
     #[error("`{file}` is damaged inside and can't be read to its end; write it anew")]

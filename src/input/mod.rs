@@ -5,7 +5,8 @@
 //! batches; an input out of id order is sorted first, in bounded memory.
 //!
 //! 1. `location` and `remote_listing`: which files, in which order; `source`, `remote_file`: one of them.
-//! 2. `table`: one file, read by row number: `parquet_table` or `csv_table`.
+//! 2. `table`: one file, read by row number: `parquet_table` or `csv_table`, that one over the bytes of
+//!    a `text_file`.
 //! 3. `tables`: all files as one sequence of rows.
 //! 4. `order`: the proof of the ids, and the order.
 //! 5. `sorter`: rows out of order brought into it, on disk if they are many.
@@ -30,6 +31,7 @@ mod table;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod text_file;
 
 pub use error::InputError;
 pub use ordered_input::OrderedInput;

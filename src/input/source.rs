@@ -30,19 +30,51 @@ pub struct InputFile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
     Parquet,
-    Csv,
-    Tsv,
+    Csv(Compression),
+    Tsv(Compression),
+}
+
+/// What a text file is compressed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Compression {
+    None,
+    Gzip,
+    Zstd,
 }
 
 impl Format {
-    /// The format that the file's extension names, in any case.
+    /// The format that the file's extensions name, in any case.
     pub(super) fn of(path: &Path) -> Option<Format> {
-        let extension = path.extension()?.to_str()?.to_ascii_lowercase();
-        match extension.as_str() {
-            "parquet" | "pq" => Some(Format::Parquet),
-            "csv" => Some(Format::Csv),
-            "tsv" => Some(Format::Tsv),
+        let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+        let (stem, extension) = name.rsplit_once('.')?;
+        let (extension, compression) = match Compression::of(extension) {
+            Compression::None => (extension, Compression::None),
+            compression => (stem.rsplit_once('.')?.1, compression),
+        };
+        match extension {
+            "parquet" | "pq" if compression == Compression::None => Some(Format::Parquet),
+            "csv" => Some(Format::Csv(compression)),
+            "tsv" => Some(Format::Tsv(compression)),
             _ => None,
+        }
+    }
+}
+
+impl Compression {
+    fn of(extension: &str) -> Compression {
+        match extension {
+            "gz" | "gzip" => Compression::Gzip,
+            "zst" | "zstd" => Compression::Zstd,
+            _ => Compression::None,
+        }
+    }
+
+    /// What people call it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Compression::None => "plain",
+            Compression::Gzip => "gzip",
+            Compression::Zstd => "zstd",
         }
     }
 }

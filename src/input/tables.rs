@@ -12,6 +12,7 @@ use super::location::InputLocation;
 use super::parquet_table::ParquetTable;
 use super::source::Format;
 use super::table::{Batches, Columns, Table};
+use super::text_file::TextFile;
 use super::{InputError, InputFile};
 
 /// The files, with the columns that they share.
@@ -27,8 +28,12 @@ impl Tables {
         let (format, sources) = location.files()?;
         let open = |source| match format {
             Format::Parquet => ParquetTable::open(source).map(Table::Parquet),
-            Format::Csv => CsvTable::open(source, b',').map(Table::Csv),
-            Format::Tsv => CsvTable::open(source, b'\t').map(Table::Csv),
+            Format::Csv(compression) => {
+                CsvTable::open(TextFile::new(source, compression), b',').map(Table::Csv)
+            }
+            Format::Tsv(compression) => {
+                CsvTable::open(TextFile::new(source, compression), b'\t').map(Table::Csv)
+            }
         };
         let tables = sources.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let schema = shared_schema(&tables)?;

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -57,8 +58,12 @@ pub(super) fn put_parquet(path: &Path, batch: &RecordBatch, rows_per_group: usiz
     put(path, bytes);
 }
 
-/// The batch as CSV: nulls are empty fields.
 pub(super) fn put_csv(path: &Path, batch: &RecordBatch, delimiter: u8) {
+    put(path, csv_of(batch, delimiter));
+}
+
+/// The batch as CSV: nulls are empty fields.
+fn csv_of(batch: &RecordBatch, delimiter: u8) -> Vec<u8> {
     let mut writer = csv::WriterBuilder::new().delimiter(delimiter).from_writer(Vec::new());
     let schema = batch.schema();
     writer.write_record(schema.fields().iter().map(|field| field.name())).unwrap();
@@ -74,7 +79,21 @@ pub(super) fn put_csv(path: &Path, batch: &RecordBatch, delimiter: u8) {
         });
         writer.write_record(values).unwrap();
     }
-    put(path, writer.into_inner().unwrap());
+    writer.into_inner().unwrap()
+}
+
+pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(bytes).unwrap();
+    packed.finish().unwrap()
+}
+
+pub(super) fn zstd(bytes: &[u8]) -> Vec<u8> {
+    // With a checksum, as the command writes it.
+    let mut packed = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+    packed.include_checksum(true).unwrap();
+    packed.write_all(bytes).unwrap();
+    packed.finish().unwrap()
 }
 
 /// Rows with these ids and a text that tells them apart.
@@ -153,6 +172,8 @@ enum Written {
     Parquet { rows_per_group: usize },
     Csv,
     Tsv,
+    CsvGz,
+    CsvZst,
 }
 
 fn written() -> impl Strategy<Value = Written> {
@@ -160,6 +181,8 @@ fn written() -> impl Strategy<Value = Written> {
         (1_usize..9).prop_map(|rows_per_group| Written::Parquet { rows_per_group }),
         Just(Written::Csv),
         Just(Written::Tsv),
+        Just(Written::CsvGz),
+        Just(Written::CsvZst),
     ]
 }
 
@@ -230,6 +253,12 @@ proptest! {
                 }
                 Written::Csv => put_csv(&name.with_extension("csv"), &piece, b','),
                 Written::Tsv => put_csv(&name.with_extension("tsv"), &piece, b'\t'),
+                Written::CsvGz => {
+                    put(&name.with_extension("csv.gz"), gzip(&csv_of(&piece, b',')));
+                }
+                Written::CsvZst => {
+                    put(&name.with_extension("csv.zst"), zstd(&csv_of(&piece, b',')));
+                }
             }
         }
         let input = OrderedInput::open(&told(folder.path())).unwrap();
