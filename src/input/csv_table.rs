@@ -14,8 +14,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use csv::{Position, StringRecord};
 
 use super::InputError;
-use super::csv_scan::{Fault, Watched, line_at};
-use super::reader::MAX_CHUNK_ROWS;
+use super::csv_scan::{CsvForm, Fault, Watched, line_at};
+use super::reader::{MAX_CHUNK_ROWS, MAX_COLUMNS};
 use super::source::{Source, SourceReader};
 use super::table::{Batches, Columns};
 use super::text_file::{TextFile, TextReader};
@@ -29,7 +29,7 @@ const MAX_BATCH_BYTES: usize = 16 << 20;
 #[derive(Debug)]
 pub(super) struct CsvTable {
     file: TextFile,
-    delimiter: u8,
+    form: CsvForm,
     schema: SchemaRef,
     rows: u64,
     /// Bytes of the text.
@@ -40,27 +40,31 @@ pub(super) struct CsvTable {
 
 impl CsvTable {
     /// Reads the header.
-    pub(super) fn open(file: TextFile, delimiter: u8) -> Result<CsvTable, InputError> {
-        let mut reader = parser(Watched::new(file.open()?, delimiter), delimiter);
+    pub(super) fn open(file: TextFile, form: CsvForm) -> Result<CsvTable, InputError> {
+        let mut reader = parser(Watched::new(file.open()?, form), form);
         let mut header = StringRecord::new();
         let found = reader.read_record(&mut header);
         if !found.map_err(|error| watched_error(&file, reader.get_ref(), 0, error))? {
             return Err(InputError::NoHeader { file: file.name().to_owned() });
         }
-        let fields: Vec<_> =
-            header.iter().map(|name| Field::new(name, DataType::Utf8, true)).collect();
+        let fields = header.iter().enumerate().map(|(at, name)| match form.has_header {
+            true => Field::new(name, DataType::Utf8, true),
+            false => Field::new(format!("column_{}", at + 1), DataType::Utf8, true),
+        });
+        let fields: Vec<_> = fields.collect();
         let schema = Arc::new(Schema::new(fields));
-        Ok(CsvTable { file, delimiter, schema, rows: 0, bytes: 0, checkpoints: Arc::new([]) })
+        Ok(CsvTable { file, form, schema, rows: 0, bytes: 0, checkpoints: Arc::new([]) })
     }
 
     /// Reads the whole file once: counts the rows and finds what is malformed. Returns whether
     /// every value of the column `id` is a canonical integer.
     pub(super) fn survey(&mut self, id: Option<usize>) -> Result<bool, InputError> {
-        let watched = Watched::new(self.file.open()?, self.delimiter);
-        let mut reader = parser(watched, self.delimiter);
+        let watched = Watched::new(self.file.open()?, self.form);
+        let mut reader = parser(watched, self.form);
         self.scan(&mut reader, id).map_err(|error| match error {
             InputError::RaggedRow { .. }
-            | InputError::NotUtf8 { .. }
+            | InputError::BadText { .. }
+            | InputError::ManyFields { .. }
             | InputError::OpenQuote { .. } => {
                 self.file.unless_damaged(reader.into_inner().into_inner(), error)
             }
@@ -76,7 +80,7 @@ impl CsvTable {
         let mut record = StringRecord::new();
         let columns = self.schema.fields().len();
         let mut are_integers = true;
-        let mut is_header = true;
+        let mut is_header = self.form.has_header;
         let (mut rows, mut checkpoints) = (0_u64, Vec::new());
         loop {
             let offset = reader.position().byte();
@@ -148,7 +152,7 @@ impl CsvTable {
 
     fn cursor(&self, text: TextReader) -> Cursor {
         Cursor {
-            reader: parser(text, self.delimiter),
+            reader: parser(text, self.form),
             record: StringRecord::new(),
             row: None,
             checkpoints: self.checkpoints.clone(),
@@ -179,7 +183,9 @@ impl Cursor {
             };
             let mut position = Position::new();
             position.set_byte(offset);
-            self.reader.seek(position).map_err(|error| csv_error(&self.file, offset, error))?;
+            self.reader
+                .seek(position)
+                .map_err(|error| csv_error(&self.file, offset, error.into_kind()))?;
             self.row = Some(near);
         }
         while self.row.is_some_and(|at| at < row) {
@@ -192,7 +198,7 @@ impl Cursor {
     fn advance(&mut self) -> Result<(), InputError> {
         let offset = self.reader.position().byte();
         let found = self.reader.read_record(&mut self.record);
-        if !found.map_err(|error| csv_error(&self.file, offset, error))? {
+        if !found.map_err(|error| csv_error(&self.file, offset, error.into_kind()))? {
             return Err(InputError::Damaged { file: self.file.name().to_owned() });
         }
         self.row = self.row.map(|row| row + 1);
@@ -262,9 +268,11 @@ fn is_canonical_integer(text: &str) -> bool {
 
 /// The header is read like a row, and the number of fields is checked by us, so that an error can
 /// name a line.
-fn parser<R: Read>(input: R, delimiter: u8) -> csv::Reader<R> {
+fn parser<R: Read>(input: R, form: CsvForm) -> csv::Reader<R> {
     csv::ReaderBuilder::new()
-        .delimiter(delimiter)
+        .delimiter(form.delimiter)
+        .quote(form.quote.unwrap_or_default())
+        .quoting(form.quote.is_some())
         .has_headers(false)
         .flexible(true)
         .buffer_capacity(64 << 10)
@@ -272,7 +280,7 @@ fn parser<R: Read>(input: R, delimiter: u8) -> csv::Reader<R> {
 }
 
 fn line_in(file: &TextFile, offset: u64) -> Result<u64, InputError> {
-    line_at(BufReader::new(file.open()?), offset).map_err(|error| file.error(error))
+    line_at(BufReader::new(file.open()?), offset).map_err(|error| file.error(error, None))
 }
 
 fn watched_error(
@@ -285,18 +293,25 @@ fn watched_error(
     match watched.fault() {
         Some(Fault::OpenQuote { line }) => InputError::OpenQuote { file, line },
         Some(Fault::LongRow { line }) => InputError::LongRow { file, line },
-        None => csv_error(text, offset, error),
+        Some(Fault::ManyFields { line }) => {
+            InputError::ManyFields { file, line, most: MAX_COLUMNS }
+        }
+        None => match error.into_kind() {
+            // The text up to where it can't be decoded was seen.
+            csv::ErrorKind::Io(error) => text.error(error, Some(watched.line())),
+            kind => csv_error(text, offset, kind),
+        },
     }
 }
 
 /// `offset` is where the row begins.
-fn csv_error(text: &TextFile, offset: u64, error: csv::Error) -> InputError {
-    match error.into_kind() {
+fn csv_error(text: &TextFile, offset: u64, error: csv::ErrorKind) -> InputError {
+    match error {
         csv::ErrorKind::Utf8 { .. } => match line_in(text, offset) {
-            Ok(line) => InputError::NotUtf8 { file: text.name().to_owned(), line },
+            Ok(line) => text.not_decodable(line),
             Err(error) => error,
         },
-        csv::ErrorKind::Io(error) => text.error(error),
+        csv::ErrorKind::Io(error) => text.error(error, None),
         _ => InputError::Damaged { file: text.name().to_owned() },
     }
 }

@@ -100,8 +100,8 @@ pub enum InputError {
         /// The file.
         file: String,
     },
-    /// A CSV file without a header line.
-    #[error("`{file}` is empty; its first line must name the columns")]
+    /// A CSV file without a line.
+    #[error("`{file}` is empty; its first line must show the columns")]
     NoHeader {
         /// The file.
         file: String,
@@ -118,13 +118,19 @@ pub enum InputError {
         /// The header's fields.
         columns: usize,
     },
-    /// A CSV row that is not UTF-8.
-    #[error("the row on line {line} of `{file}` is not valid UTF-8; convert the file to UTF-8")]
-    NotUtf8 {
+    /// Text that is not in the encoding that it is taken to be in.
+    #[error(
+        "the row on line {line} of `{file}` is not valid {encoding}; convert the file, or name its \
+         encoding with `--encoding`"
+    )]
+    BadText {
         /// The file.
         file: String,
-        /// The line on which the row begins, from 1.
+        /// The line on which the row begins or, of another encoding than UTF-8, the text ends to be
+        /// valid; from 1.
         line: u64,
+        /// The encoding.
+        encoding: String,
     },
     /// A CSV quote without an end.
     #[error("the quote opened on line {line} of `{file}` is never closed; mend that line")]
@@ -141,6 +147,19 @@ pub enum InputError {
         file: String,
         /// The line on which the row begins, from 1.
         line: u64,
+    },
+    /// A row of more fields than any table has columns.
+    #[error(
+        "the row on line {line} of `{file}` has more than {most} fields, which is the most that is \
+         read; is its delimiter another one?"
+    )]
+    ManyFields {
+        /// The file.
+        file: String,
+        /// The line on which the row begins, from 1.
+        line: u64,
+        /// The most that is read.
+        most: usize,
     },
     /// Two columns of one name.
     #[error("`{file}` has two columns named `{column}`; rename one")]

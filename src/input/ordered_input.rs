@@ -38,8 +38,8 @@ impl OrderedInput {
     /// # Errors
     /// Everything that [`InputError`] names, before anything is asked of a model.
     pub fn open(spec: &InputSpec) -> Result<OrderedInput, InputError> {
-        let location = InputLocation::resolve(&spec.location, &spec.cloud)?;
-        let mut tables = Tables::open(&location)?;
+        let location = InputLocation::resolve(&spec.location, &spec.cloud, spec.reading.format)?;
+        let mut tables = Tables::open(&location, &spec.reading)?;
         let checked = chunk_schema(&tables, spec)?;
         let rows = RowReader::new(&checked, spec)?;
         let id = match &spec.id {

@@ -302,6 +302,7 @@ mod tests {
         InputSpec {
             location: PathBuf::from("questions.csv").into(),
             cloud: CloudSpec::default(),
+            reading: Default::default(),
             id: IdSource::Column("id".into()),
             text: Template::parse(text).unwrap(),
             existing_label: None,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
+use super::csv_scan::CsvForm;
 use super::csv_table::CsvTable;
 use super::location::InputLocation;
 use super::parquet_table::ParquetTable;
@@ -14,6 +15,8 @@ use super::source::Format;
 use super::table::{Batches, Columns, Table};
 use super::text_file::TextFile;
 use super::{InputError, InputFile};
+use crate::domain::Reading;
+use crate::domain::reading::FileFormat;
 
 /// The files, with the columns that they share.
 #[derive(Debug)]
@@ -24,15 +27,16 @@ pub(super) struct Tables {
 
 impl Tables {
     /// Opens every file, and proves that all have the same columns.
-    pub(super) fn open(location: &InputLocation) -> Result<Tables, InputError> {
-        let (format, sources) = location.files()?;
-        let open = |source| match format {
-            Format::Parquet => ParquetTable::open(source).map(Table::Parquet),
-            Format::Csv(compression) => {
-                CsvTable::open(TextFile::new(source, compression), b',').map(Table::Csv)
+    pub(super) fn open(location: &InputLocation, reading: &Reading) -> Result<Tables, InputError> {
+        let (Format { kind, compression }, sources) = location.files()?;
+        let text = |source| TextFile::new(source, compression, reading.encoding);
+        let open = |source| match kind {
+            FileFormat::Parquet => ParquetTable::open(source).map(Table::Parquet),
+            FileFormat::Csv => {
+                CsvTable::open(text(source), CsvForm::of(reading, ',')).map(Table::Csv)
             }
-            Format::Tsv(compression) => {
-                CsvTable::open(TextFile::new(source, compression), b'\t').map(Table::Csv)
+            FileFormat::Tsv => {
+                CsvTable::open(text(source), CsvForm::of(reading, '\t')).map(Table::Csv)
             }
         };
         let tables = sources.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;

@@ -15,6 +15,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
+use crate::domain::reading::FileFormat;
 use crate::domain::spec::{CloudSpec, IdSource, InputSpec, OnDuplicateId};
 use crate::domain::{Position, PositionRange, RowId, Template};
 
@@ -22,6 +23,7 @@ pub(super) fn spec(location: &Path) -> InputSpec {
     InputSpec {
         location: location.into(),
         cloud: CloudSpec::default(),
+        reading: Default::default(),
         id: IdSource::Column("id".into()),
         text: Template::parse("{text}").unwrap(),
         existing_label: None,
@@ -445,6 +447,32 @@ fn csv_ids_are_integers_only_if_all_in_all_files_are_canonical() {
     let (_, rows) = read(&input, &whole(&input));
     let ids: Vec<_> = rows.into_iter().map(|row| row.id).collect();
     assert_eq!(ids, ["007", "10", "7", "9"].map(|id| RowId::Text(id.into())));
+}
+
+#[test]
+fn other_delimiters_and_quotes_and_no_header_give_the_same_rows() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("a.txt");
+    put(&path, "2;'two; \"2\"'\n1;'it''s'\n");
+    let mut told = spec(&path);
+    told.reading.format = Some(FileFormat::Csv);
+    told.reading.delimiter = Some(';');
+    told.reading.quote = Some('\'');
+    told.reading.header = false;
+    told.id = IdSource::Column("column_1".into());
+    told.text = Template::parse("column_2").unwrap();
+    let input = OrderedInput::open(&told).unwrap();
+    let (columns, rows) = read(&input, &whole(&input));
+    let texts: Vec<_> = rows.iter().map(|row| row.text.as_deref().unwrap()).collect();
+    assert_eq!(texts, ["it's", "two; \"2\""]);
+    assert_eq!(columns.schema().field(1).name(), "column_2");
+
+    put(&path, "1\t\"a\n2\tb\n");
+    told.reading.format = Some(FileFormat::Tsv);
+    (told.reading.delimiter, told.reading.quote) = (None, None);
+    let input = OrderedInput::open(&told).unwrap();
+    let (_, rows) = read(&input, &whole(&input));
+    assert_eq!(rows[0].text.as_deref(), Some("\"a"));
 }
 
 #[test]

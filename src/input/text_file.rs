@@ -1,29 +1,35 @@
-//! A text file of the input as one stream of bytes, whatever it is compressed with.
+//! A text file of the input as one stream of UTF-8, whatever its compression and encoding.
 //!
-//! Places are counted in the text itself. A file that stands as it is is sought in; a compressed one
-//! is decompressed from its start, so going forward costs decompression alone, and going back opens
-//! it again. What is in memory is a buffer and the window of the decompressor, at most 128 MiB.
+//! Places are counted in the text itself. A file that stands as it is is sought in; another is
+//! unpacked from its start, so going forward costs no parsing, and going back opens it again. What is in memory is a buffer and the window of the decompressor, at most 128 MiB.
 
 use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+
+use encoding_rs::DecoderResult;
 
 use super::InputError;
 use super::source::{Compression, Source, SourceReader};
+use crate::domain::reading::Encoding;
 
 /// The largest window of a zstd file, as a power of two: 128 MiB, which is what the `zstd` command
 /// takes unless it is told otherwise.
 const MOST_WINDOW: u32 = 27;
+/// Bytes that are decoded at once.
+const BUFFER: usize = 64 << 10;
 
 /// A file and how its text is stored.
 #[derive(Clone, Debug)]
 pub(super) struct TextFile {
     source: Source,
     compression: Compression,
+    encoding: Encoding,
 }
 
 impl TextFile {
-    pub(super) fn new(source: Source, compression: Compression) -> TextFile {
-        TextFile { source, compression }
+    pub(super) fn new(source: Source, compression: Compression, encoding: Encoding) -> TextFile {
+        TextFile { source, compression, encoding }
     }
 
     pub(super) fn source(&self) -> &Source {
@@ -41,27 +47,26 @@ impl TextFile {
 
     /// The text of `file`, which was just opened.
     pub(super) fn text_of(&self, file: SourceReader) -> Result<TextReader, InputError> {
-        let stream = match self.compression {
-            Compression::None => Stream::Plain(file),
-            // No bytes at all are neither a gzip member nor a zstd frame.
-            _ if self.source.bytes() == 0 => {
-                return Err(self.error(io::ErrorKind::UnexpectedEof.into()));
+        // No bytes at all are neither a gzip member nor a zstd frame.
+        if self.compression != Compression::None && self.source.bytes() == 0 {
+            return Err(self.error(io::ErrorKind::UnexpectedEof.into(), None));
+        }
+        let stream = match (self.compression, self.encoding.is_utf8()) {
+            (Compression::None, true) => Stream::Plain(file),
+            (_, true) => Stream::Unpacked(self.unpacked(file)?),
+            (_, false) => {
+                Stream::Unpacked(Box::new(Decoded::new(self.unpacked(file)?, self.encoding)))
             }
-            _ => Stream::Unpacked(self.unpacked(file).map_err(|error| self.error(error))?),
         };
         Ok(TextReader { file: self.clone(), stream, at: 0 })
     }
 
-    fn unpacked(&self, file: SourceReader) -> io::Result<Box<dyn Read + Send>> {
+    fn unpacked(&self, file: SourceReader) -> Result<Box<dyn Read + Send>, InputError> {
         let file = Stored(file);
         Ok(match self.compression {
             Compression::None => Box::new(file),
             Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(file)),
-            Compression::Zstd => {
-                let mut decoder = zstd::stream::read::Decoder::new(file)?;
-                decoder.window_log_max(MOST_WINDOW)?;
-                Box::new(decoder)
-            }
+            Compression::Zstd => Box::new(zstd_decoder(file).map_err(|e| self.error(e, None))?),
         })
     }
 
@@ -72,28 +77,48 @@ impl TextFile {
             Compression::None => return error,
             _ => io::copy(&mut text, &mut io::sink()),
         };
-        rest.map_or_else(|damage| self.error(damage), |_| error)
+        rest.map_or_else(|damage| self.error(damage, None), |_| error)
     }
 
-    /// What a failed read of the text means.
-    pub(super) fn error(&self, error: io::Error) -> InputError {
+    /// What a failed read of the text means, which got as far as `line` (from 1).
+    pub(super) fn error(&self, error: io::Error, line: Option<u64>) -> InputError {
         let file = || self.name().to_owned();
-        match error.downcast::<StoredError>() {
-            Ok(StoredError(source)) => self.source.io_error(source),
-            Err(source) => match self.compression {
-                Compression::None => self.source.io_error(source),
-                // The only word that the decompressor has for it.
-                _ if source.to_string().contains("too much memory") => {
-                    InputError::LargeWindow { file: file() }
-                }
-                compression => InputError::BadCompression {
-                    file: file(),
-                    compression: compression.name(),
-                    source,
-                },
-            },
+        let error = match error.downcast::<StoredError>() {
+            Ok(StoredError(source)) => return self.source.io_error(source),
+            Err(error) => error,
+        };
+        if error.get_ref().is_some_and(|cause| cause.is::<Malformed>()) {
+            return match line {
+                Some(line) => self.not_decodable(line),
+                None => InputError::Damaged { file: file() },
+            };
+        }
+        match self.compression {
+            Compression::None => self.source.io_error(error),
+            // The only word that the decompressor has for it.
+            _ if error.to_string().contains("too much memory") => {
+                InputError::LargeWindow { file: file() }
+            }
+            compression => {
+                let compression = compression.name();
+                InputError::BadCompression { file: file(), compression, source: error }
+            }
         }
     }
+
+    /// The row on this line (from 1) is not in the encoding.
+    pub(super) fn not_decodable(&self, line: u64) -> InputError {
+        let (file, encoding) = (self.name().to_owned(), self.encoding.to_string());
+        InputError::BadText { file, line, encoding }
+    }
+}
+
+fn zstd_decoder<R: Read>(
+    file: R,
+) -> io::Result<zstd::stream::read::Decoder<'static, io::BufReader<R>>> {
+    let mut decoder = zstd::stream::read::Decoder::new(file)?;
+    decoder.window_log_max(MOST_WINDOW)?;
+    Ok(decoder)
 }
 
 /// The text from some place on.
@@ -162,6 +187,91 @@ impl Read for Stored {
     }
 }
 
+/// Text of another encoding as UTF-8.
+struct Decoded {
+    inner: Box<dyn Read + Send>,
+    decoder: encoding_rs::Decoder,
+    /// Bytes as they are stored; those in `raw` are not decoded yet.
+    stored: Box<[u8]>,
+    raw: Range<usize>,
+    /// Decoded text; what is in `ready` was not read yet.
+    text: Box<[u8]>,
+    ready: Range<usize>,
+    state: Decoding,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Decoding {
+    Going,
+    /// The stored bytes have ended; the decoder may hold some back.
+    Ending,
+    Ended,
+    Malformed,
+}
+
+/// Why bytes can't be decoded.
+#[derive(Debug, thiserror::Error)]
+#[error("bytes that stand for no text in their encoding")]
+struct Malformed;
+
+impl Decoded {
+    fn new(inner: Box<dyn Read + Send>, encoding: Encoding) -> Decoded {
+        let buffer = || vec![0; BUFFER].into_boxed_slice();
+        Decoded {
+            inner,
+            decoder: encoding.decoder(),
+            stored: buffer(),
+            raw: 0..0,
+            text: buffer(),
+            ready: 0..0,
+            state: Decoding::Going,
+        }
+    }
+
+    /// Decodes what is stored next. What is malformed is told once the text before it was read.
+    fn advance(&mut self) -> io::Result<()> {
+        if self.raw.is_empty() && self.state == Decoding::Going {
+            self.raw = 0..self.inner.read(&mut self.stored)?;
+            if self.raw.is_empty() {
+                self.state = Decoding::Ending;
+            }
+        }
+        let (result, read, written) = self.decoder.decode_to_utf8_without_replacement(
+            &self.stored[self.raw.clone()],
+            &mut self.text,
+            self.state == Decoding::Ending,
+        );
+        self.raw.start += read;
+        self.ready = 0..written;
+        match result {
+            DecoderResult::Malformed(..) => self.state = Decoding::Malformed,
+            DecoderResult::InputEmpty if self.state == Decoding::Ending => {
+                self.state = Decoding::Ended;
+            }
+            DecoderResult::InputEmpty | DecoderResult::OutputFull => {}
+        }
+        Ok(())
+    }
+}
+
+impl Read for Decoded {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.ready.is_empty() {
+            match self.state {
+                Decoding::Ended => return Ok(0),
+                Decoding::Malformed => {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, Malformed));
+                }
+                Decoding::Going | Decoding::Ending => self.advance()?,
+            }
+        }
+        let count = self.ready.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&self.text[self.ready.start..self.ready.start + count]);
+        self.ready.start += count;
+        Ok(count)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -218,7 +328,8 @@ mod tests {
         let path = folder.path().join("a.csv.gz");
         put(&path, gzip(b"0123456789"));
         let source = Source::new(path, "a.csv.gz".into()).unwrap();
-        let mut text = TextFile::new(source, Compression::Gzip).open().unwrap();
+        let mut text =
+            TextFile::new(source, Compression::Gzip, Encoding::default()).open().unwrap();
         let mut found = [0; 2];
         for (place, expected) in [(7, b"78"), (2, b"23"), (4, b"45")] {
             assert_eq!(text.seek(SeekFrom::Start(place)).unwrap(), place);
@@ -234,6 +345,45 @@ mod tests {
         put(&path, gzip(b"id,text\n1,\"a\nb\"\n\n2\n"));
         let error = refusal(&spec(&path)).to_string();
         assert_eq!(error, "line 5 of `a.csv.gz` has 1 fields where the header has 2; mend it");
+    }
+
+    #[test]
+    fn text_of_other_encodings_is_the_same_text() {
+        let folder = TempDir::new().unwrap();
+        let text = format!("id,text\n{}", csv_of(0..9_000).replace("text", "café"));
+        let utf_16: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+        let marked = [&[0xfe, 0xff], &utf_16[..]].concat();
+        let latin: Vec<u8> = text.chars().map(|char| u32::from(char) as u8).collect();
+        for (label, bytes) in [("utf-16be", utf_16), ("utf-16", marked), ("latin-1", latin)] {
+            for name in ["a.csv", "a.csv.gz"] {
+                let path = folder.path().join(name);
+                put(&path, if name == "a.csv" { bytes.clone() } else { gzip(&bytes) });
+                let mut told = spec(&path);
+                told.reading.encoding = Encoding::of(label).unwrap();
+                let input = OrderedInput::open(&told).unwrap();
+                let range = PositionRange { first: Position(8_000), rows: 1_000 };
+                let (_, rows) = read(&input, &[range]);
+                assert_eq!(rows[999].text.as_deref(), Some("café 8999"), "{label} {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn text_that_is_not_in_its_encoding_is_named_by_its_line() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("a.csv");
+        let mut bytes: Vec<u8> =
+            "id,text\n1,a\n2,b".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        // Half of a pair, and nothing after it.
+        bytes.extend([0x3d, 0xd8]);
+        put(&path, bytes);
+        let mut told = spec(&path);
+        told.reading.encoding = Encoding::of("utf-16le").unwrap();
+        assert_eq!(
+            refusal(&told).to_string(),
+            "the row on line 3 of `a.csv` is not valid UTF-16LE; convert the file, or name its \
+             encoding with `--encoding`"
+        );
     }
 
     #[test]
