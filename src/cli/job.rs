@@ -233,6 +233,7 @@ fn files_reading(settings: &InputSettings) -> Result<Reading, JobError> {
         quote: settings.quote.map_or(usual.quote, |quote| quote.0),
         encoding: settings.encoding.unwrap_or(usual.encoding),
         header: settings.header.unwrap_or(usual.header),
+        id_type: settings.id_type.unwrap_or_default(),
     };
     match (reading.delimiter, reading.quote) {
         (Some(delimiter), Some(quote)) if delimiter == quote => {

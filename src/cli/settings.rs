@@ -13,7 +13,7 @@ use toml::de::DeValue;
 use super::label_setting::LabelSetting;
 use super::section::{Refusal, Section, section};
 use super::values::{Bytes, Count, Delimiter, LayoutChoice, ProgressMode, Quote, Reasons, Span};
-use crate::domain::reading::{Encoding, FileFormat};
+use crate::domain::reading::{Encoding, FileFormat, IdType};
 use crate::domain::spec::{AnswerForm, KeySource, OnDuplicateId, ProviderKind, Vocabulary};
 
 /// A whole number.
@@ -224,7 +224,7 @@ section! {
         ///
         /// For names such as `data.txt`. Every file of the input is read so; `.gz` and `.zst` at the
         /// end of a name still mean that it is compressed. Example: --format csv
-        #[arg(env = "BATCHCLASS_FORMAT", value_name = "parquet|csv|tsv")]
+        #[arg(env = "BATCHCLASS_FORMAT", value_name = "parquet|csv|tsv|ndjson")]
         format: FileFormat,
 
         /// What stands between the fields of CSV: one character [default: a comma; in TSV a tab]
@@ -251,6 +251,14 @@ section! {
         /// With `false` they are column_1, column_2 and so on.
         #[arg(env = "BATCHCLASS_HEADER", value_name = "true|false")]
         header: bool,
+
+        /// What the ids of CSV, TSV and NDJSON are [default: auto]
+        ///
+        /// `auto` takes integers if every id is one in its usual form, else strings, which are in
+        /// order by bytes: 10 before 9. `string` takes strings whatever they look like; `integer`
+        /// refuses an input with another id and names the row.
+        #[arg(env = "BATCHCLASS_ID_TYPE", value_name = "auto|integer|string")]
+        id_type: IdType,
 
         /// What a repeated id does [default: error]
         ///

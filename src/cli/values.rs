@@ -7,7 +7,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use crate::domain::Reason;
-use crate::domain::reading::{Encoding, FileFormat};
+use crate::domain::reading::{Encoding, FileFormat, IdType};
 use crate::domain::spec::{AnswerForm, KeySource, Layout, OnDuplicateId, ProviderKind, Vocabulary};
 
 /// A value that a setting takes.
@@ -324,7 +324,13 @@ choice!(Vocabulary { O200k => "o200k", Cl100k => "cl100k", });
 choice!(AnswerForm { Array => "array", Object => "object", Lines => "lines", });
 choice!(KeySource { Random => "random", Id => "id", });
 choice!(LayoutChoice { Auto => "auto", Replace => "replace", Append => "append", });
-choice!(FileFormat { Parquet => "parquet", Csv => "csv", Tsv => "tsv", });
+choice!(FileFormat {
+    Parquet => "parquet",
+    Csv => "csv",
+    Tsv => "tsv",
+    Ndjson => "ndjson",
+});
+choice!(IdType { Auto => "auto", Integer => "integer", String => "string", });
 choice!(OnDuplicateId { Error => "error", First => "first", });
 choice!(ProgressMode {
     Auto => "auto",

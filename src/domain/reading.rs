@@ -24,6 +24,8 @@ pub struct Reading {
     pub encoding: Encoding,
     /// Whether the first row of CSV and TSV names the columns; otherwise they are `column_1` and on.
     pub header: bool,
+    /// What the ids are where the files don't say it.
+    pub id_type: IdType,
 }
 
 impl Default for Reading {
@@ -34,6 +36,7 @@ impl Default for Reading {
             quote: Some(QUOTE),
             encoding: Encoding::default(),
             header: true,
+            id_type: IdType::Auto,
         }
     }
 }
@@ -55,6 +58,21 @@ pub enum FileFormat {
     Csv,
     /// Rows of fields with tabs between them.
     Tsv,
+    /// One JSON object a line.
+    Ndjson,
+}
+
+/// What the ids of CSV, TSV and NDJSON are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdType {
+    /// Integers if all of them are, else strings.
+    #[default]
+    Auto,
+    /// Integers, all of them.
+    Integer,
+    /// Strings, whatever they look like.
+    String,
 }
 
 /// A character encoding of the web's standard (<https://encoding.spec.whatwg.org>).
@@ -149,6 +167,7 @@ mod tests {
             quote: None,
             encoding: Encoding::of("utf-16").unwrap(),
             header: false,
+            id_type: IdType::String,
         };
         let json = serde_json::to_string(&told).unwrap();
         assert_eq!(serde_json::from_str::<Reading>(&json).unwrap(), told);

@@ -19,11 +19,12 @@ use super::reader::{MAX_CHUNK_ROWS, MAX_COLUMNS};
 use super::source::{Source, SourceReader};
 use super::table::{Batches, Columns};
 use super::text_file::{TextFile, TextReader};
+use crate::domain::reading::IdType;
 
 /// Rows between two noted offsets.
-const CHECKPOINT_ROWS: u64 = 16_384;
+pub(super) const CHECKPOINT_ROWS: u64 = 16_384;
 /// A batch ends early when its text passes this, so that its offsets can't overflow.
-const MAX_BATCH_BYTES: usize = 16 << 20;
+pub(super) const MAX_BATCH_BYTES: usize = 16 << 20;
 
 /// A file whose header is known and, after [`CsvTable::survey`], whose rows are sound.
 #[derive(Debug)]
@@ -57,14 +58,20 @@ impl CsvTable {
     }
 
     /// Reads the whole file once: counts the rows and finds what is malformed. Returns whether
-    /// every value of the column `id` is a canonical integer.
-    pub(super) fn survey(&mut self, id: Option<usize>) -> Result<bool, InputError> {
+    /// every value of the column `id` is a canonical integer; one that is none is an error if
+    /// `id_type` wants them.
+    pub(super) fn survey(
+        &mut self,
+        id: Option<usize>,
+        id_type: IdType,
+    ) -> Result<bool, InputError> {
         let watched = Watched::new(self.file.open()?, self.form);
         let mut reader = parser(watched, self.form);
-        self.scan(&mut reader, id).map_err(|error| match error {
+        self.scan(&mut reader, id, id_type).map_err(|error| match error {
             InputError::RaggedRow { .. }
             | InputError::BadText { .. }
             | InputError::ManyFields { .. }
+            | InputError::NotAnInteger { .. }
             | InputError::OpenQuote { .. } => {
                 self.file.unless_damaged(reader.into_inner().into_inner(), error)
             }
@@ -76,6 +83,7 @@ impl CsvTable {
         &mut self,
         reader: &mut csv::Reader<Watched<TextReader>>,
         id: Option<usize>,
+        id_type: IdType,
     ) -> Result<bool, InputError> {
         let mut record = StringRecord::new();
         let columns = self.schema.fields().len();
@@ -100,10 +108,17 @@ impl CsvTable {
                     columns,
                 });
             }
-            if rows % CHECKPOINT_ROWS == 0 {
+            if rows.is_multiple_of(CHECKPOINT_ROWS) {
                 checkpoints.push(offset);
             }
-            are_integers &= id.is_none_or(|id| record.get(id).is_some_and(is_canonical_integer));
+            let value = id.and_then(|id| record.get(id)).unwrap_or_default();
+            let is_integer = is_canonical_integer(value);
+            // A null is an error of its own.
+            if id_type == IdType::Integer && id.is_some() && !is_integer && !value.is_empty() {
+                let (line, file) = (line_in(&self.file, offset)?, self.file.name());
+                return Err(InputError::NotAnInteger { row: format!("line {line} of `{file}`") });
+            }
+            are_integers &= is_integer;
             rows += 1;
         }
         self.file.source().check_unchanged()?;
@@ -227,7 +242,7 @@ impl CsvBatches {
             self.cursor.advance()?;
             range.start += 1;
             rows += 1;
-            bytes += self.cursor.record.as_slice().len();
+            bytes += self.cursor.record.as_slice().len() + self.places.len() * size_of::<i32>();
             for (builder, &place) in builders.iter_mut().zip(&self.places) {
                 let value = self.cursor.record.get(place);
                 builder.append_option(value.filter(|value| !value.is_empty()));
@@ -259,7 +274,7 @@ impl Iterator for CsvBatches {
 /// Whether `text` is an integer of 64 bits in the one form that writing it again gives: no blank,
 /// plus sign or leading zero. An id column is int64 if that holds for all of its values, in all
 /// files; so `007` and `7` stay two ids.
-fn is_canonical_integer(text: &str) -> bool {
+pub(super) fn is_canonical_integer(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
     digits.bytes().all(|byte| byte.is_ascii_digit())
         && (!digits.starts_with('0') || text == "0")

@@ -23,7 +23,7 @@ pub enum InputError {
     },
     /// The folder or glob holds nothing to read.
     #[error(
-        "`{location}` holds no .parquet, .pq, .csv or .tsv file, the last two also as .gz or .zst; \
+        "`{location}` holds no .parquet, .pq, .csv, .tsv, .ndjson or .jsonl file, text also as .gz or .zst; \
          names that begin with `.` or `_` are skipped"
     )]
     NoFiles {
@@ -32,7 +32,7 @@ pub enum InputError {
     },
     /// A single file of another kind.
     #[error(
-        "`{file}` is no .parquet, .pq, .csv or .tsv file, the last two also as .gz or .zst; \
+        "`{file}` is no .parquet, .pq, .csv, .tsv, .ndjson or .jsonl file, text also as .gz or .zst; \
          convert it to one of these"
     )]
     UnknownFormat {
@@ -140,8 +140,8 @@ pub enum InputError {
         /// The line of the opening quote, from 1.
         line: u64,
     },
-    /// A CSV row beyond all measure: most likely no CSV file at all.
-    #[error("the row on line {line} of `{file}` is longer than 64 MiB; is it a CSV file?")]
+    /// A row beyond all measure: most likely a file of another kind.
+    #[error("the row on line {line} of `{file}` is longer than 64 MiB; is it a file of that kind?")]
     LongRow {
         /// The file.
         file: String,
@@ -160,6 +160,66 @@ pub enum InputError {
         line: u64,
         /// The most that is read.
         most: usize,
+    },
+    /// A line of NDJSON that is something else.
+    #[error(
+        "line {line} of `{file}` is no JSON object (character {column}); each line holds one, so \
+         write it anew"
+    )]
+    NotAnObject {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: u64,
+        /// The byte of the line where it stops to be one, from 1.
+        column: usize,
+    },
+    /// An object with two members of one name.
+    #[error("the object on line {line} of `{file}` has `{name}` twice; rename one")]
+    RepeatedName {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: u64,
+        /// The name.
+        name: String,
+    },
+    /// Objects with too many names between them.
+    #[error(
+        "line {line} of `{file}` has a name more than the {most} columns that are read; are its \
+         names data?"
+    )]
+    ManyColumns {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: u64,
+        /// The most that is read.
+        most: usize,
+    },
+    /// Ids of two kinds in NDJSON files.
+    #[error(
+        "the id on {second} is {second_kind} and that on {first} {first_kind}; make them one kind, \
+         or read all as strings with `--id-type string`"
+    )]
+    MixedIds {
+        /// Where the first id stands.
+        first: String,
+        /// What it is.
+        first_kind: &'static str,
+        /// Where the first of another kind stands.
+        second: String,
+        /// What it is.
+        second_kind: &'static str,
+    },
+    /// An id that is no integer where integers were asked for.
+    #[error(
+        "the id on {row} is no integer of 64 bits in its usual form, which `id_type = \"integer\"` \
+         wants; mend it, or leave that out"
+    )]
+    NotAnInteger {
+        /// Where the row stands.
+        row: String,
     },
     /// Two columns of one name.
     #[error("`{file}` has two columns named `{column}`; rename one")]

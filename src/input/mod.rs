@@ -5,8 +5,8 @@
 //! batches; an input out of id order is sorted first, in bounded memory.
 //!
 //! 1. `location` and `remote_listing`: which files, in which order; `source`, `remote_file`: one of them.
-//! 2. `table`: one file, read by row number: `parquet_table` or `csv_table`, that one over the bytes of
-//!    a `text_file`.
+//! 2. `table`: one file, read by row number: `parquet_table`; over the text of a `text_file`
+//!    `csv_table` and `ndjson_table`, the latter with the columns that `json_columns` finds.
 //! 3. `tables`: all files as one sequence of rows.
 //! 4. `order`: the proof of the ids, and the order.
 //! 5. `sorter`: rows out of order brought into it, on disk if they are many.
@@ -17,7 +17,10 @@ mod batch_rows;
 mod csv_scan;
 mod csv_table;
 mod error;
+mod json_columns;
+mod json_line;
 mod location;
+mod ndjson_table;
 mod order;
 mod ordered_input;
 mod parquet_table;

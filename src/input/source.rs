@@ -56,6 +56,7 @@ impl Format {
             "parquet" | "pq" => Some(FileFormat::Parquet),
             "csv" => Some(FileFormat::Csv),
             "tsv" => Some(FileFormat::Tsv),
+            "ndjson" | "jsonl" => Some(FileFormat::Ndjson),
             _ => None,
         };
         let kind = told.or(named)?;

@@ -7,6 +7,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::InputError;
 use super::csv_table::CsvTable;
+use super::ndjson_table::NdjsonTable;
 use super::parquet_table::ParquetTable;
 use super::source::Source;
 use crate::domain::guard::without_panic;
@@ -37,6 +38,7 @@ impl Columns {
 pub(super) enum Table {
     Parquet(ParquetTable),
     Csv(CsvTable),
+    Ndjson(NdjsonTable),
 }
 
 impl Table {
@@ -44,14 +46,17 @@ impl Table {
         match self {
             Table::Parquet(table) => table.source(),
             Table::Csv(table) => table.source(),
+            Table::Ndjson(table) => table.source(),
         }
     }
 
-    /// The columns as the file has them; those of CSV are strings.
+    /// The columns as the file has them; those of CSV are strings, those of NDJSON
+    /// the columns of all files.
     pub(super) fn schema(&self) -> &SchemaRef {
         match self {
             Table::Parquet(table) => table.schema(),
             Table::Csv(table) => table.schema(),
+            Table::Ndjson(table) => table.schema(),
         }
     }
 
@@ -60,6 +65,7 @@ impl Table {
         match self {
             Table::Parquet(table) => table.rows(),
             Table::Csv(table) => table.rows(),
+            Table::Ndjson(table) => table.rows(),
         }
     }
 
@@ -68,6 +74,7 @@ impl Table {
         match self {
             Table::Parquet(table) => table.bytes_in_memory(),
             Table::Csv(table) => table.bytes_in_memory(),
+            Table::Ndjson(table) => table.bytes_in_memory(),
         }
     }
 
@@ -76,6 +83,7 @@ impl Table {
         let name = self.source().name();
         let line = match self {
             Table::Csv(table) => table.line_of(row),
+            Table::Ndjson(table) => table.line_of(row),
             Table::Parquet(_) => None,
         };
         match line {
@@ -101,6 +109,7 @@ impl Table {
         let opened = without_panic(|| match self {
             Table::Parquet(table) => table.read(file, schema, columns, &wanted),
             Table::Csv(table) => table.read(file, schema, columns, wanted),
+            Table::Ndjson(table) => table.read(file, schema, columns, wanted),
         });
         let batches = opened.unwrap_or_else(|| Err(damaged(&source)))?;
         Ok(Box::new(Complete { batches: Some(batches), remaining, source }))

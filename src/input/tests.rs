@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::domain::reading::FileFormat;
+use crate::domain::reading::{FileFormat, IdType};
 use crate::domain::spec::{CloudSpec, IdSource, InputSpec, OnDuplicateId};
 use crate::domain::{Position, PositionRange, RowId, Template};
 
@@ -82,6 +82,25 @@ fn csv_of(batch: &RecordBatch, delimiter: u8) -> Vec<u8> {
         writer.write_record(values).unwrap();
     }
     writer.into_inner().unwrap()
+}
+
+/// The batch as NDJSON: nulls stand in the first row and are left out of the others.
+fn json_of(batch: &RecordBatch) -> Vec<u8> {
+    let schema = batch.schema();
+    let mut lines = String::new();
+    for row in 0..batch.num_rows() {
+        let members = batch.columns().iter().zip(schema.fields()).filter_map(|(column, field)| {
+            let value = match column.data_type() {
+                _ if column.is_null(row) && row > 0 => return None,
+                _ if column.is_null(row) => "null".to_owned(),
+                DataType::Int64 => column.as_primitive::<Int64Type>().value(row).to_string(),
+                _ => serde_json::to_string(column.as_string::<i32>().value(row)).unwrap(),
+            };
+            Some(format!("\"{}\": {value}", field.name()))
+        });
+        lines.push_str(&format!("{{{}}}\n", members.collect::<Vec<_>>().join(", ")));
+    }
+    lines.into_bytes()
 }
 
 pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -176,6 +195,9 @@ enum Written {
     Tsv,
     CsvGz,
     CsvZst,
+    Ndjson,
+    NdjsonGz,
+    JsonlZst,
 }
 
 fn written() -> impl Strategy<Value = Written> {
@@ -185,6 +207,9 @@ fn written() -> impl Strategy<Value = Written> {
         Just(Written::Tsv),
         Just(Written::CsvGz),
         Just(Written::CsvZst),
+        Just(Written::Ndjson),
+        Just(Written::NdjsonGz),
+        Just(Written::JsonlZst),
     ]
 }
 
@@ -257,6 +282,13 @@ proptest! {
                 Written::Tsv => put_csv(&name.with_extension("tsv"), &piece, b'\t'),
                 Written::CsvGz => {
                     put(&name.with_extension("csv.gz"), gzip(&csv_of(&piece, b',')));
+                }
+                Written::Ndjson => put(&name.with_extension("ndjson"), json_of(&piece)),
+                Written::NdjsonGz => {
+                    put(&name.with_extension("ndjson.gz"), gzip(&json_of(&piece)));
+                }
+                Written::JsonlZst => {
+                    put(&name.with_extension("jsonl.zst"), zstd(&json_of(&piece)));
                 }
                 Written::CsvZst => {
                     put(&name.with_extension("csv.zst"), zstd(&csv_of(&piece, b',')));
@@ -473,6 +505,46 @@ fn other_delimiters_and_quotes_and_no_header_give_the_same_rows() {
     let input = OrderedInput::open(&told).unwrap();
     let (_, rows) = read(&input, &whole(&input));
     assert_eq!(rows[0].text.as_deref(), Some("\"a"));
+}
+
+#[test]
+fn ids_are_what_they_are_told_to_be() {
+    let folder = TempDir::new().unwrap();
+    let told = |name: &str, text: &str, id_type| {
+        let path = folder.path().join(name);
+        put(&path, text);
+        let mut told = spec(&path);
+        told.reading.id_type = id_type;
+        told
+    };
+    let ids = |spec: &InputSpec| {
+        let input = OrderedInput::open(spec).unwrap();
+        read(&input, &whole(&input)).1.into_iter().map(|row| row.id).collect::<Vec<_>>()
+    };
+    let texts = ["10", "9"].map(|id| RowId::Text(id.into()));
+    let integers = [9, 10].map(RowId::Integer);
+    let csv = "id,text\n9,x\n10,y\n";
+    assert_eq!(ids(&told("a.csv", csv, IdType::String)), texts);
+    assert_eq!(ids(&told("a.csv", csv, IdType::Integer)), integers);
+    let mixed = "{\"id\": 9, \"text\": \"x\"}\n{\"id\": \"10\", \"text\": \"y\"}\n";
+    assert_eq!(ids(&told("a.ndjson", mixed, IdType::String)), texts);
+    assert_eq!(ids(&told("a.ndjson", mixed, IdType::Integer)), integers);
+
+    let refused = |name: &str, text: &str, id_type| refusal(&told(name, text, id_type)).to_string();
+    let found = refused("a.csv", "id,text\n9,x\n007,y\n", IdType::Integer);
+    assert!(found.starts_with("the id on line 3 of `a.csv` is no integer"), "{found}");
+    let found = refused("a.ndjson", "{\"id\": 1}\n{\"id\": 1.0, \"text\": 1}\n", IdType::Integer);
+    assert!(found.starts_with("the id on line 2 of `a.ndjson` is no integer"), "{found}");
+    assert_eq!(
+        refused("a.ndjson", mixed, IdType::Auto),
+        "the id on line 2 of `a.ndjson` is a string and that on line 1 of `a.ndjson` an integer; \
+         make them one kind, or read all as strings with `--id-type string`"
+    );
+    let path = folder.path().join("a.parquet");
+    put_parquet(&path, &numbered([1]), 1);
+    let mut told = spec(&path);
+    told.reading.id_type = IdType::String;
+    assert!(refusal(&told).to_string().contains("`id_type`"));
 }
 
 #[test]

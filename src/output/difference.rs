@@ -51,6 +51,7 @@ impl Job {
         compare("input.quote", &json(&reads.quote), &json(&will_read.quote));
         compare("input.encoding", &json(&reads.encoding), &json(&will_read.encoding));
         compare("input.header", &json(&reads.header), &json(&will_read.header));
+        compare("input.id_type", &json(&reads.id_type), &json(&will_read.id_type));
         compare(
             "input.existing_label",
             optional(&self.input.existing_label),
