@@ -234,6 +234,7 @@ fn files_reading(settings: &InputSettings) -> Result<Reading, JobError> {
         encoding: settings.encoding.unwrap_or(usual.encoding),
         header: settings.header.unwrap_or(usual.header),
         id_type: settings.id_type.unwrap_or_default(),
+        hive_partitioning: settings.hive_partitioning.unwrap_or_default(),
     };
     match (reading.delimiter, reading.quote) {
         (Some(delimiter), Some(quote)) if delimiter == quote => {

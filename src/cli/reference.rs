@@ -53,6 +53,7 @@ const SETTINGS: &[(&str, &str, &str, &str, &str)] = &[
     ("input", "encoding", "encoding", "latin-1", "'windows-1252'"),
     ("input", "header", "header", "false", "false"),
     ("input", "id_type", "id-type", "string", "'string'"),
+    ("input", "hive_partitioning", "hive-partitioning", "false", "false"),
     ("input", "on_duplicate_id", "on-duplicate-id", "first", "'first'"),
     ("input", "sort_memory", "sort-memory", "32MiB", "33_554_432"),
     ("input", "temp_dir", "temp-dir", "scratch", "'scratch'"),

@@ -13,7 +13,7 @@ use toml::de::DeValue;
 use super::label_setting::LabelSetting;
 use super::section::{Refusal, Section, section};
 use super::values::{Bytes, Count, Delimiter, LayoutChoice, ProgressMode, Quote, Reasons, Span};
-use crate::domain::reading::{Encoding, FileFormat, IdType};
+use crate::domain::reading::{Encoding, FileFormat, HivePartitioning, IdType};
 use crate::domain::spec::{AnswerForm, KeySource, OnDuplicateId, ProviderKind, Vocabulary};
 
 /// A whole number.
@@ -259,6 +259,13 @@ section! {
         /// refuses an input with another id and names the row.
         #[arg(env = "BATCHCLASS_ID_TYPE", value_name = "auto|integer|string")]
         id_type: IdType,
+
+        /// Whether folders like `year=2024` below the input are columns [default: auto]
+        ///
+        /// `auto` takes them as columns where there are some. `true` wants them for every file,
+        /// `false` reads the files alone.
+        #[arg(env = "BATCHCLASS_HIVE_PARTITIONING", value_name = "auto|true|false")]
+        hive_partitioning: HivePartitioning,
 
         /// What a repeated id does [default: error]
         ///

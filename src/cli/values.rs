@@ -7,7 +7,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use crate::domain::Reason;
-use crate::domain::reading::{Encoding, FileFormat, IdType};
+use crate::domain::reading::{Encoding, FileFormat, HivePartitioning, IdType};
 use crate::domain::spec::{AnswerForm, KeySource, Layout, OnDuplicateId, ProviderKind, Vocabulary};
 
 /// A value that a setting takes.
@@ -86,6 +86,28 @@ impl Setting for Encoding {
 
     fn from_toml(value: &DeValue<'_>) -> Option<Self> {
         Self::from_text(value.as_str()?)
+    }
+}
+
+impl Setting for HivePartitioning {
+    fn wanted() -> String {
+        or_list(&["auto", "true", "false"])
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        match text {
+            "auto" => Some(HivePartitioning::Auto),
+            "true" => Some(HivePartitioning::True),
+            "false" => Some(HivePartitioning::False),
+            _ => None,
+        }
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Option<Self> {
+        match value.as_bool() {
+            Some(is_true) => Self::from_text(if is_true { "true" } else { "false" }),
+            None => Self::from_text(value.as_str()?),
+        }
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Reading {
     pub header: bool,
     /// What the ids are where the files don't say it.
     pub id_type: IdType,
+    /// Whether the names of folders are columns.
+    pub hive_partitioning: HivePartitioning,
 }
 
 impl Default for Reading {
@@ -37,6 +39,7 @@ impl Default for Reading {
             encoding: Encoding::default(),
             header: true,
             id_type: IdType::Auto,
+            hive_partitioning: HivePartitioning::Auto,
         }
     }
 }
@@ -60,6 +63,19 @@ pub enum FileFormat {
     Tsv,
     /// One JSON object a line.
     Ndjson,
+}
+
+/// Whether folders called `key=value` are columns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HivePartitioning {
+    /// They are where there are some.
+    #[default]
+    Auto,
+    /// They are, and every file stands in some.
+    True,
+    /// They are names like any other.
+    False,
 }
 
 /// What the ids of CSV, TSV and NDJSON are.
@@ -168,6 +184,7 @@ mod tests {
             encoding: Encoding::of("utf-16").unwrap(),
             header: false,
             id_type: IdType::String,
+            hive_partitioning: HivePartitioning::True,
         };
         let json = serde_json::to_string(&told).unwrap();
         assert_eq!(serde_json::from_str::<Reading>(&json).unwrap(), told);

@@ -246,6 +246,26 @@ pub enum InputError {
         /// Its column's name and type.
         second_column: String,
     },
+    /// Files in folders that name other keys.
+    #[error(
+        "the folders of `{first}` and of `{second}` don't name the same keys in the same order; move \
+         the files, or use `--hive-partitioning false`"
+    )]
+    PartitionsDiffer {
+        /// The first file.
+        first: String,
+        /// The first file that differs.
+        second: String,
+    },
+    /// Partitions are wanted where there are none.
+    #[error(
+        "`{file}` stands in no folder like `key=value` below the input, which \
+         `--hive-partitioning true` wants; name the folder above, or leave that out"
+    )]
+    NoPartitions {
+        /// The first file.
+        file: String,
+    },
     /// The job names a column that isn't there.
     #[error("no column `{column}` in `{location}`; {hint}")]
     UnknownColumn {

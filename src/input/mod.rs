@@ -7,7 +7,7 @@
 //! 1. `location` and `remote_listing`: which files, in which order; `source`, `remote_file`: one of them.
 //! 2. `table`: one file, read by row number: `parquet_table`; over the text of a `text_file`
 //!    `csv_table` and `ndjson_table`, the latter with the columns that `json_columns` finds.
-//! 3. `tables`: all files as one sequence of rows.
+//! 3. `tables`: all files as one sequence of rows, `partitions` what their folders say of them.
 //! 4. `order`: the proof of the ids, and the order.
 //! 5. `sorter`: rows out of order brought into it, on disk if they are many.
 //! 6. `reader`: chunks of wanted positions.
@@ -24,6 +24,7 @@ mod ndjson_table;
 mod order;
 mod ordered_input;
 mod parquet_table;
+mod partitions;
 mod reader;
 mod remote_file;
 mod remote_listing;

@@ -1,6 +1,7 @@
 //! One file of the input as rows that are read by their number.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -16,11 +17,13 @@ use crate::domain::guard::without_panic;
 pub(super) type Batches = Box<dyn Iterator<Item = Result<RecordBatch, InputError>> + Send>;
 
 /// Which columns are read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Columns {
     All,
     /// The one at this place.
     Only(usize),
+    /// Those at these places, ascending.
+    These(Arc<[usize]>),
 }
 
 impl Columns {
@@ -29,6 +32,7 @@ impl Columns {
         match self {
             Columns::All => (0..count).collect(),
             Columns::Only(place) => vec![place],
+            Columns::These(places) => places.to_vec(),
         }
     }
 }

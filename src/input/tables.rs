@@ -13,6 +13,7 @@ use super::json_columns::JsonColumns;
 use super::location::InputLocation;
 use super::ndjson_table::NdjsonTable;
 use super::parquet_table::ParquetTable;
+use super::partitions::Partitions;
 use super::source::Format;
 use super::table::{Batches, Columns, Table};
 use super::text_file::TextFile;
@@ -25,6 +26,8 @@ use crate::domain::spec::{IdSource, InputSpec};
 pub(super) struct Tables {
     tables: Vec<Table>,
     schema: SchemaRef,
+    /// Columns that the folders are; they stand after those of the files.
+    partitions: Partitions,
 }
 
 impl Tables {
@@ -54,7 +57,10 @@ impl Tables {
             }
         };
         let schema = shared_schema(&tables)?;
-        Ok(Tables { tables, schema })
+        let names: Vec<&str> = tables.iter().map(|table| table.source().name()).collect();
+        let partitions = Partitions::find(&names, &schema, reading.hive_partitioning)?;
+        let schema = partitions.after(&schema);
+        Ok(Tables { tables, schema, partitions })
     }
 
     /// Proves the rows of CSV files well-formed, and makes `id` a column of integers if all of its
@@ -64,10 +70,11 @@ impl Tables {
     /// # Errors
     /// If a file is malformed, or ids are not of the type that is wanted.
     pub(super) fn survey(&mut self, id: Option<usize>, id_type: IdType) -> Result<(), InputError> {
-        let mut are_integers = id.is_some() && id_type != IdType::String;
+        let in_file = id.filter(|id| *id < self.partitions.file_columns());
+        let mut are_integers = in_file.is_some() && id_type != IdType::String;
         for table in &mut self.tables {
             match table {
-                Table::Csv(csv) => are_integers &= csv.survey(id, id_type)?,
+                Table::Csv(csv) => are_integers &= csv.survey(in_file, id_type)?,
                 Table::Parquet(_) | Table::Ndjson(_) => are_integers = false,
             }
         }
@@ -175,7 +182,8 @@ impl Iterator for TablesRows {
                 return Some(batch);
             }
             let (at, wanted) = self.due.pop_front()?;
-            match self.tables.tables[at].read(&self.tables.schema, self.columns, wanted) {
+            let Tables { tables, schema, partitions } = &*self.tables;
+            match partitions.read(&tables[at], at, schema, self.columns.clone(), wanted) {
                 Ok(batches) => self.current = Some(batches),
                 Err(error) => {
                     self.due.clear();

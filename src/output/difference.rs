@@ -53,6 +53,11 @@ impl Job {
         compare("input.header", &json(&reads.header), &json(&will_read.header));
         compare("input.id_type", &json(&reads.id_type), &json(&will_read.id_type));
         compare(
+            "input.hive_partitioning",
+            &json(&reads.hive_partitioning),
+            &json(&will_read.hive_partitioning),
+        );
+        compare(
             "input.existing_label",
             optional(&self.input.existing_label),
             optional(&now.input.existing_label),
