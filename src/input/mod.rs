@@ -8,7 +8,7 @@
 //! 2. `table`: one file, read by row number: `parquet_table`; over the text of a `text_file`
 //!    `csv_table` and `ndjson_table`, the latter with the columns that `json_columns` finds.
 //! 3. `tables`: all files as one sequence of rows, `partitions` what their folders say of them.
-//! 4. `order`: the proof of the ids, and the order.
+//! 4. `order`: the proof of the ids, and the order; `ids`: what can be one.
 //! 5. `sorter`: rows out of order brought into it, on disk if they are many.
 //! 6. `reader`: chunks of wanted positions.
 //! 7. `row_reader`: a batch's rows as id, text and existing label.
@@ -17,6 +17,7 @@ mod batch_rows;
 mod csv_scan;
 mod csv_table;
 mod error;
+mod ids;
 mod json_columns;
 mod json_line;
 mod location;

@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::csv_scan::CsvForm;
 use super::csv_table::CsvTable;
+use super::ids::unpacked_type;
 use super::json_columns::JsonColumns;
 use super::location::InputLocation;
 use super::ndjson_table::NdjsonTable;
@@ -88,8 +89,8 @@ impl Tables {
         let field = self.schema.field(id);
         let is_wanted = match id_type {
             IdType::Auto => true,
-            IdType::Integer => field.data_type().is_integer(),
-            IdType::String => !field.data_type().is_integer(),
+            IdType::Integer => unpacked_type(field.data_type()).is_integer(),
+            IdType::String => !unpacked_type(field.data_type()).is_integer(),
         };
         match is_wanted {
             true => Ok(()),

@@ -6,7 +6,10 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BinaryViewArray, FixedSizeBinaryArray, Int64Array,
+    RecordBatch, StringArray, UInt64Array,
+};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Int64Type};
 use parquet::arrow::ArrowWriter;
@@ -516,6 +519,59 @@ fn other_delimiters_and_quotes_and_no_header_give_the_same_rows() {
     let input = OrderedInput::open(&told).unwrap();
     let (_, rows) = read(&input, &whole(&input));
     assert_eq!(rows[0].text.as_deref(), Some("\"a"));
+}
+
+/// Rows with these ids, each with a text that tells its place in id order.
+fn with_ids(ids: ArrayRef, texts: &[&str]) -> RecordBatch {
+    let texts: ArrayRef = Arc::new(StringArray::from(texts.to_vec()));
+    RecordBatch::try_from_iter([("id", ids), ("text", texts)]).unwrap()
+}
+
+#[test]
+fn ids_of_every_type_are_in_order_and_repeated_and_null_ones_are_found() {
+    let places = ["third", "first", "second"];
+    let bytes: [[u8; 16]; 3] = [[200; 16], [7; 16], [127; 16]];
+    let strings: StringArray = ["k", "a", "b"].into_iter().map(Some).collect();
+    let types: [ArrayRef; 8] = [
+        Arc::new(FixedSizeBinaryArray::try_from_iter(bytes.iter()).unwrap()),
+        Arc::new(BinaryArray::from_iter_values([&b"\xff"[..], b"", b"\x00a"])),
+        Arc::new(UInt64Array::from(vec![u64::MAX, 3, i64::MAX as u64 + 1])),
+        Arc::new(arrow::array::Int8Array::from(vec![5, -128, -1])),
+        Arc::new(strings.clone()),
+        arrow::compute::cast(&strings, &DataType::Utf8View).unwrap(),
+        arrow::compute::cast(
+            &strings,
+            &DataType::Dictionary(DataType::Int8.into(), DataType::Utf8.into()),
+        )
+        .unwrap(),
+        Arc::new(BinaryViewArray::from_iter_values([&b"\xff"[..], b"", b"\x00a"])),
+    ];
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("a.parquet");
+    for ids in types {
+        let data_type = ids.data_type().clone();
+        for sort_memory in [0, 64 << 20] {
+            put_parquet(&path, &with_ids(ids.clone(), &places), 2);
+            let input = OrderedInput::open(&InputSpec { sort_memory, ..spec(&path) }).unwrap();
+            let (columns, rows) = read(&input, &whole(&input));
+            let texts: Vec<_> = rows.iter().map(|row| row.text.as_deref().unwrap()).collect();
+            assert_eq!(texts, ["first", "second", "third"], "{data_type}");
+            assert!(rows.is_sorted_by_key(|row| row.id.clone()), "{data_type}");
+            assert_eq!(columns.column(0).data_type(), &data_type);
+        }
+        let twice = arrow::compute::concat(&[&ids, &ids.slice(1, 1)]).unwrap();
+        put_parquet(&path, &with_ids(twice, &["x"; 4]), 2);
+        let error = refusal(&spec(&path)).to_string();
+        assert!(error.starts_with("row 4 of `a.parquet` has the same id as row 2"), "{error}");
+        let null = arrow::array::new_null_array(&data_type, 1);
+        put_parquet(
+            &path,
+            &with_ids(arrow::compute::concat(&[&ids, &null]).unwrap(), &["x"; 4]),
+            2,
+        );
+        let error = refusal(&spec(&path)).to_string();
+        assert!(error.starts_with("row 4 of `a.parquet` has no id"), "{error}");
+    }
 }
 
 #[test]
