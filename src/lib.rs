@@ -1,4 +1,4 @@
-//! Classifies the rows of a Parquet or CSV input with a language model, under a
+//! Classifies the rows of a Parquet, CSV or NDJSON input with a language model, under a
 //! tokens-per-minute limit, into numbered Parquet parts.
 //!
 //! The modules in reading order are the way of a row:

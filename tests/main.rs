@@ -13,6 +13,7 @@ mod check;
 mod claims;
 mod compact;
 mod faults;
+mod formats;
 mod grown;
 mod guarantees;
 mod killed;

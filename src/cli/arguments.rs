@@ -56,7 +56,7 @@ const SETTINGS_NOTE: &str = "\
 Every flag is also a key of batchclass.toml and an environment variable: --rows-per-call is
 BATCHCLASS_ROWS_PER_CALL. Flags beat the environment, which beats the file.";
 
-/// Classify the rows of a Parquet or CSV file with a language model
+/// Classify the rows of a Parquet, CSV or NDJSON file with a language model
 ///
 /// Reads rows in id order, asks a model for many of them per call, within a tokens-per-minute
 /// limit, and writes them with their labels as numbered Parquet parts. Run the same command again
@@ -123,7 +123,7 @@ pub enum Command {
 /// What `run` takes.
 #[derive(Args, Debug)]
 pub struct RunArguments {
-    /// A Parquet or CSV file, a folder of them, or a glob in quotes; also s3://BUCKET/KEY
+    /// A Parquet, CSV or NDJSON file, a folder of them, or a glob in quotes; also s3://BUCKET/KEY
     #[arg(value_name = "INPUT")]
     pub input: PathBuf,
     /// The output folder; it is made if it isn't there. Also s3://BUCKET/FOLDER/
@@ -147,7 +147,7 @@ pub struct RunArguments {
 /// What `preview` takes.
 #[derive(Args, Debug)]
 pub struct PreviewArguments {
-    /// A Parquet or CSV file, a folder of them, or a glob in quotes; also s3://BUCKET/KEY
+    /// A Parquet, CSV or NDJSON file, a folder of them, or a glob in quotes; also s3://BUCKET/KEY
     #[arg(value_name = "INPUT")]
     pub input: PathBuf,
     /// Where the settings come from.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::environment;
 use super::label_setting::LabelSetting;
-use super::settings::{ModelSettings, Settings, TaskSettings};
+use super::settings::{InputSettings, ModelSettings, Settings, TaskSettings};
 use super::storage::{EndpointError, cloud};
 use super::values::{Count, LayoutChoice};
 use crate::domain::spec::{
@@ -17,7 +17,8 @@ use crate::domain::spec::{
     TOKENS_PER_CALL, Vocabulary,
 };
 use crate::domain::{
-    Codebook, CodebookError, JobSpec, Location, LocationError, Template, TemplateError, Tokens,
+    Codebook, CodebookError, JobSpec, Location, LocationError, Reading, Template, TemplateError,
+    Tokens,
 };
 use crate::llm::codes::{self, LabelDraft};
 use crate::llm::provider::Endpoint;
@@ -93,6 +94,15 @@ pub enum JobError {
         /// The address.
         url: String,
     },
+    /// One character that separates fields and encloses them.
+    #[error(
+        "`delimiter` and `quote` in [input] are both `{character}`; choose another, or quote = \
+         \"none\""
+    )]
+    SameQuote {
+        /// The character.
+        character: char,
+    },
     /// A column without a name.
     #[error("`{key}` is empty; {remedy}")]
     Empty {
@@ -163,6 +173,7 @@ pub fn job(
         input: InputSpec {
             location: Location::parse(input.as_os_str())?,
             cloud: cloud.clone(),
+            reading: files_reading(&reading)?,
             id: id_source(id)?,
             text: Template::parse(&text)?,
             existing_label: column("existing_label", reading.existing_label)?,
@@ -211,6 +222,26 @@ pub fn job(
             .give_up_after
             .map_or(Duration::from_secs(GIVE_UP_AFTER_S), |span| span.0),
     })
+}
+
+/// How the input's files are read.
+fn files_reading(settings: &InputSettings) -> Result<Reading, JobError> {
+    let usual = Reading::default();
+    let reading = Reading {
+        format: settings.format,
+        delimiter: settings.delimiter.map(|delimiter| delimiter.0),
+        quote: settings.quote.map_or(usual.quote, |quote| quote.0),
+        encoding: settings.encoding.unwrap_or(usual.encoding),
+        header: settings.header.unwrap_or(usual.header),
+        id_type: settings.id_type.unwrap_or_default(),
+        hive_partitioning: settings.hive_partitioning.unwrap_or_default(),
+    };
+    match (reading.delimiter, reading.quote) {
+        (Some(delimiter), Some(quote)) if delimiter == quote => {
+            Err(JobError::SameQuote { character: quote })
+        }
+        _ => Ok(reading),
+    }
 }
 
 /// The three settings that have no default.
@@ -440,6 +471,19 @@ mod tests {
         assert_snapshot!(task(&TASK.replace("'text'", "''")), @"the text template is empty; name a column, or write one like `{title}: {body}`");
         assert_snapshot!(task(&TASK.replace("id = 'id'", "id = ''")), @"`id` is empty; name the column with the rows' id");
         assert_snapshot!(problem(made(&format!("{TASK}[model]\nprovider = 'lexical'\n[input]\ngold = ''"))), @"`gold` is empty; name a column, or leave the line out");
+    }
+
+    #[test]
+    fn how_files_are_read_comes_from_the_table_input() {
+        let input =
+            |lines: &str| made(&format!("{TASK}[model]\nprovider = 'lexical'\n[input]\n{lines}"));
+        let told = "format = 'csv'\ndelimiter = '\\t'\nquote = 'none'\nencoding = 'latin1'\n\
+                    header = false";
+        let reading = input(told).unwrap().input.reading;
+        assert_eq!((reading.delimiter, reading.quote, reading.header), (Some('\t'), None, false));
+        assert_eq!(reading.encoding.to_string(), "windows-1252");
+        assert!(input("").unwrap().input.reading.is_default());
+        assert_snapshot!(problem(input("delimiter = '\"'")), @r#"`delimiter` and `quote` in [input] are both `"`; choose another, or quote = "none""#);
     }
 
     #[test]

@@ -12,7 +12,8 @@ use toml::de::DeValue;
 
 use super::label_setting::LabelSetting;
 use super::section::{Refusal, Section, section};
-use super::values::{Bytes, Count, LayoutChoice, ProgressMode, Reasons, Span};
+use super::values::{Bytes, Count, Delimiter, LayoutChoice, ProgressMode, Quote, Reasons, Span};
+use crate::domain::reading::{Encoding, FileFormat, HivePartitioning, IdType};
 use crate::domain::spec::{AnswerForm, KeySource, OnDuplicateId, ProviderKind, Vocabulary};
 
 /// A whole number.
@@ -218,6 +219,53 @@ section! {
         /// It is only ever compared with, never sent and never copied into the label.
         #[arg(env = "BATCHCLASS_GOLD", value_name = "COLUMN")]
         gold: String,
+
+        /// The format of all files, whatever their names [default: by the names]
+        ///
+        /// For names such as `data.txt`. Every file of the input is read so; `.gz` and `.zst` at the
+        /// end of a name still mean that it is compressed. Example: --format csv
+        #[arg(env = "BATCHCLASS_FORMAT", value_name = "parquet|csv|tsv|ndjson")]
+        format: FileFormat,
+
+        /// What stands between the fields of CSV: one character [default: a comma; in TSV a tab]
+        ///
+        /// \t is a tab. Example: --delimiter ";"
+        #[arg(env = "BATCHCLASS_DELIMITER", value_name = "CHARACTER")]
+        delimiter: Delimiter,
+
+        /// What encloses a field of CSV or TSV: one character, or `none` [default: "]
+        ///
+        /// It stands for itself when doubled. With `none` quotes are part of the text.
+        #[arg(env = "BATCHCLASS_QUOTE", value_name = "CHARACTER")]
+        quote: Quote,
+
+        /// The encoding of text files [default: utf-8]
+        ///
+        /// windows-1252, latin-1, utf-16, shift_jis and whatever else the web's standard knows. Text
+        /// that is not valid in it is refused, not replaced. Example: --encoding windows-1252
+        #[arg(env = "BATCHCLASS_ENCODING", value_name = "NAME")]
+        encoding: Encoding,
+
+        /// Whether the first row of CSV and TSV names the columns [default: true]
+        ///
+        /// With `false` they are column_1, column_2 and so on.
+        #[arg(env = "BATCHCLASS_HEADER", value_name = "true|false")]
+        header: bool,
+
+        /// What the ids of CSV, TSV and NDJSON are [default: auto]
+        ///
+        /// `auto` takes integers if every id is one in its usual form, else strings, which are in
+        /// order by bytes: 10 before 9. `string` takes strings whatever they look like; `integer`
+        /// refuses an input with another id and names the row.
+        #[arg(env = "BATCHCLASS_ID_TYPE", value_name = "auto|integer|string")]
+        id_type: IdType,
+
+        /// Whether folders like `year=2024` below the input are columns [default: auto]
+        ///
+        /// `auto` takes them as columns where there are some. `true` wants them for every file,
+        /// `false` reads the files alone.
+        #[arg(env = "BATCHCLASS_HIVE_PARTITIONING", value_name = "auto|true|false")]
+        hive_partitioning: HivePartitioning,
 
         /// What a repeated id does [default: error]
         ///

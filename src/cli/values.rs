@@ -7,6 +7,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use crate::domain::Reason;
+use crate::domain::reading::{Encoding, FileFormat, HivePartitioning, IdType};
 use crate::domain::spec::{AnswerForm, KeySource, Layout, OnDuplicateId, ProviderKind, Vocabulary};
 
 /// A value that a setting takes.
@@ -58,6 +59,106 @@ impl Setting for PathBuf {
     fn from_toml(value: &DeValue<'_>) -> Option<Self> {
         Self::from_text(value.as_str()?)
     }
+}
+
+impl Setting for bool {
+    fn wanted() -> String {
+        "`true` or `false`".into()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Option<Self> {
+        value.as_bool()
+    }
+}
+
+impl Setting for Encoding {
+    fn wanted() -> String {
+        "an encoding such as `utf-8`, `windows-1252`, `latin-1` or `utf-16`".into()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        Encoding::of(text)
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Option<Self> {
+        Self::from_text(value.as_str()?)
+    }
+}
+
+impl Setting for HivePartitioning {
+    fn wanted() -> String {
+        or_list(&["auto", "true", "false"])
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        match text {
+            "auto" => Some(HivePartitioning::Auto),
+            "true" => Some(HivePartitioning::True),
+            "false" => Some(HivePartitioning::False),
+            _ => None,
+        }
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Option<Self> {
+        match value.as_bool() {
+            Some(is_true) => Self::from_text(if is_true { "true" } else { "false" }),
+            None => Self::from_text(value.as_str()?),
+        }
+    }
+}
+
+/// What stands between fields: a character of one byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delimiter(pub char);
+
+impl Setting for Delimiter {
+    fn wanted() -> String {
+        "one ASCII character, or `\\t` for a tab".into()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        match text {
+            "\\t" => Some(Delimiter('\t')),
+            text => one_ascii(text).map(Delimiter),
+        }
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Option<Self> {
+        Self::from_text(value.as_str()?)
+    }
+}
+
+/// What encloses a field: a character of one byte, or nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quote(pub Option<char>);
+
+impl Setting for Quote {
+    fn wanted() -> String {
+        "one ASCII character, or `none`".into()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        match text {
+            "" | "none" => Some(Quote(None)),
+            text => one_ascii(text).map(|char| Quote(Some(char))),
+        }
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Option<Self> {
+        Self::from_text(value.as_str()?)
+    }
+}
+
+/// The only character of `text`, if it is one of ASCII and ends no line.
+fn one_ascii(text: &str) -> Option<char> {
+    let mut chars = text.chars();
+    let char =
+        chars.next().filter(|char| char.is_ascii() && !matches!(char, '\r' | '\n' | '\0'))?;
+    chars.next().is_none().then_some(char)
 }
 
 /// A whole number from `MIN` to `MAX`. Underscores may group its digits.
@@ -245,6 +346,13 @@ choice!(Vocabulary { O200k => "o200k", Cl100k => "cl100k", });
 choice!(AnswerForm { Array => "array", Object => "object", Lines => "lines", });
 choice!(KeySource { Random => "random", Id => "id", });
 choice!(LayoutChoice { Auto => "auto", Replace => "replace", Append => "append", });
+choice!(FileFormat {
+    Parquet => "parquet",
+    Csv => "csv",
+    Tsv => "tsv",
+    Ndjson => "ndjson",
+});
+choice!(IdType { Auto => "auto", Integer => "integer", String => "string", });
 choice!(OnDuplicateId { Error => "error", First => "first", });
 choice!(ProgressMode {
     Auto => "auto",
@@ -313,6 +421,17 @@ mod tests {
         assert_eq!(Bytes::from_text("2097152"), Some(Bytes(2 << 20)));
         for text in ["1", "1TiBs", "99999999999 GiB", "GiB"] {
             assert_eq!(Bytes::from_text(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_separates_and_encloses_fields_is_one_character_of_one_byte() {
+        assert_eq!(Delimiter::from_text("\\t"), Some(Delimiter('\t')));
+        assert_eq!(Delimiter::from_text(";"), Some(Delimiter(';')));
+        assert_eq!(Quote::from_text("none"), Some(Quote(None)));
+        assert_eq!(Quote::from_text("'"), Some(Quote(Some('\''))));
+        for text in ["", ";;", "\n", "¦", "\\n"] {
+            assert_eq!(Delimiter::from_text(text), None, "{text}");
         }
     }
 

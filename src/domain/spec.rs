@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Codebook, Location, Reason, Template, Tokens};
+use super::{Codebook, Location, Reading, Reason, Template, Tokens};
 
 /// Default of [`BatchSpec::rows_per_call`].
 pub const ROWS_PER_CALL: u32 = 50;
@@ -73,6 +73,8 @@ pub struct InputSpec {
     pub location: Location,
     /// How object storage is reached; unused for a path.
     pub cloud: CloudSpec,
+    /// How its files become rows.
+    pub reading: Reading,
     /// Where a row's id comes from.
     pub id: IdSource,
     /// How a row's text is made.

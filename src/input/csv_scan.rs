@@ -6,10 +6,36 @@
 
 use std::io::{self, BufRead, Read};
 
+use super::reader::MAX_COLUMNS;
+use crate::domain::Reading;
+
 /// Longest row, bytes: beyond it a file is no CSV file, or a quote is not closed.
 const MAX_ROW_BYTES: u64 = 64 << 20;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Most fields of a row: beyond it a file is no CSV file, or has another delimiter.
+const MAX_FIELDS: u64 = MAX_COLUMNS as u64;
+
+/// What stands between fields and around them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CsvForm {
+    pub(super) delimiter: u8,
+    pub(super) quote: Option<u8>,
+    pub(super) has_header: bool,
+}
+
+impl CsvForm {
+    /// What `reading` tells; where it tells no delimiter it is `usual`.
+    pub(super) fn of(reading: &Reading, usual: char) -> CsvForm {
+        let byte = |char: char| u8::try_from(char).unwrap_or_default();
+        CsvForm {
+            delimiter: byte(reading.delimiter.unwrap_or(usual)),
+            quote: reading.quote.map(byte),
+            has_header: reading.header,
+        }
+    }
+}
 
 /// Why reading on makes no sense. Lines count from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +44,8 @@ pub(super) enum Fault {
     OpenQuote { line: u64 },
     /// The row that begins on this line is too long.
     LongRow { line: u64 },
+    /// The row that begins on this line has too many fields.
+    ManyFields { line: u64 },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,37 +61,49 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Watched<R> {
     inner: R,
-    delimiter: u8,
+    form: CsvForm,
     state: State,
     line: u64,
     after_return: bool,
     opened_on: u64,
     row_began_on: u64,
     row_bytes: u64,
+    /// Delimiters in the row so far.
+    row_fields: u64,
     /// Bytes of a byte-order mark seen at the very beginning.
     mark_bytes: usize,
     fault: Option<Fault>,
 }
 
 impl<R: Read> Watched<R> {
-    pub(super) fn new(inner: R, delimiter: u8) -> Watched<R> {
+    pub(super) fn new(inner: R, form: CsvForm) -> Watched<R> {
         Watched {
             inner,
-            delimiter,
+            form,
             state: State::FieldStart,
             line: 1,
             after_return: false,
             opened_on: 1,
             row_began_on: 1,
             row_bytes: 0,
+            row_fields: 0,
             mark_bytes: 0,
             fault: None,
         }
     }
 
+    /// The line (from 1) of the byte that comes next.
+    pub(super) fn line(&self) -> u64 {
+        self.line
+    }
+
     /// What was found, once a read has failed.
     pub(super) fn fault(&self) -> Option<Fault> {
         self.fault
+    }
+
+    pub(super) fn into_inner(self) -> R {
+        self.inner
     }
 
     fn see(&mut self, byte: u8) {
@@ -80,19 +120,25 @@ impl<R: Read> Watched<R> {
         }
         self.after_return = byte == b'\r';
         self.row_bytes += 1;
-        self.state = match (self.state, byte) {
-            (State::Quoted, b'"') => State::QuoteInQuoted,
-            (State::Quoted, _) | (State::QuoteInQuoted, b'"') => State::Quoted,
-            (State::FieldStart, b'"') => {
+        let is_quote = Some(byte) == self.form.quote;
+        self.state = match self.state {
+            State::Quoted if is_quote => State::QuoteInQuoted,
+            State::Quoted => State::Quoted,
+            State::QuoteInQuoted if is_quote => State::Quoted,
+            State::FieldStart if is_quote => {
                 self.opened_on = self.line;
                 State::Quoted
             }
             _ if ends_line => {
                 self.row_began_on = self.line;
                 self.row_bytes = 0;
+                self.row_fields = 0;
                 State::FieldStart
             }
-            (_, byte) if byte == self.delimiter => State::FieldStart,
+            _ if byte == self.form.delimiter => {
+                self.row_fields += 1;
+                State::FieldStart
+            }
             _ => State::Plain,
         };
     }
@@ -108,6 +154,9 @@ impl<R: Read> Read for Watched<R> {
         let bytes = self.inner.read(buffer)?;
         for &byte in &buffer[..bytes] {
             self.see(byte);
+            if self.row_fields >= MAX_FIELDS {
+                return Err(self.fail(Fault::ManyFields { line: self.row_began_on }));
+            }
         }
         let is_open = self.state == State::Quoted;
         let is_long = self.row_bytes > MAX_ROW_BYTES;
@@ -143,8 +192,10 @@ pub(super) fn line_at(input: impl BufRead, offset: u64) -> io::Result<u64> {
 mod tests {
     use super::*;
 
+    const COMMAS: CsvForm = CsvForm { delimiter: b',', quote: Some(b'"'), has_header: true };
+
     fn fault_in(text: &str) -> Option<Fault> {
-        let mut watched = Watched::new(text.as_bytes(), b',');
+        let mut watched = Watched::new(text.as_bytes(), COMMAS);
         let _ = io::copy(&mut watched, &mut io::sink());
         watched.fault()
     }
@@ -168,10 +219,24 @@ mod tests {
     #[test]
     fn a_row_without_end_is_given_up() {
         let endless = io::Cursor::new("a,b\n").chain(io::repeat(b'x'));
-        let mut watched = Watched::new(endless, b',');
+        let mut watched = Watched::new(endless, COMMAS);
         let error = io::copy(&mut watched, &mut io::sink()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         assert_eq!(watched.fault(), Some(Fault::LongRow { line: 2 }));
+    }
+
+    #[test]
+    fn a_row_of_delimiters_is_given_up() {
+        let text = format!("a,b\n{}", ",".repeat(MAX_COLUMNS));
+        assert_eq!(fault_in(&text[..text.len() - 1]), None);
+        assert_eq!(fault_in(&text), Some(Fault::ManyFields { line: 2 }));
+    }
+
+    #[test]
+    fn without_a_quote_nothing_is_quoted() {
+        let form = CsvForm { quote: None, ..COMMAS };
+        let mut watched = Watched::new(&b"a,\"b\n"[..], form);
+        assert_eq!(io::copy(&mut watched, &mut io::sink()).unwrap(), 5);
     }
 
     #[test]

@@ -14,56 +14,86 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use csv::{Position, StringRecord};
 
 use super::InputError;
-use super::csv_scan::{Fault, Watched, line_at};
-use super::reader::MAX_CHUNK_ROWS;
+use super::csv_scan::{CsvForm, Fault, Watched, line_at};
+use super::reader::{MAX_CHUNK_ROWS, MAX_COLUMNS};
 use super::source::{Source, SourceReader};
 use super::table::{Batches, Columns};
+use super::text_file::{TextFile, TextReader};
+use crate::domain::reading::IdType;
 
 /// Rows between two noted offsets.
-const CHECKPOINT_ROWS: u64 = 16_384;
+pub(super) const CHECKPOINT_ROWS: u64 = 16_384;
 /// A batch ends early when its text passes this, so that its offsets can't overflow.
-const MAX_BATCH_BYTES: usize = 16 << 20;
+pub(super) const MAX_BATCH_BYTES: usize = 16 << 20;
 
 /// A file whose header is known and, after [`CsvTable::survey`], whose rows are sound.
 #[derive(Debug)]
 pub(super) struct CsvTable {
-    source: Source,
-    delimiter: u8,
+    file: TextFile,
+    form: CsvForm,
     schema: SchemaRef,
     rows: u64,
+    /// Bytes of the text.
+    bytes: u64,
     /// The byte offsets of rows 0, 16,384, ...
     checkpoints: Arc<[u64]>,
 }
 
 impl CsvTable {
     /// Reads the header.
-    pub(super) fn open(source: Source, delimiter: u8) -> Result<CsvTable, InputError> {
-        let mut reader = parser(Watched::new(source.open()?, delimiter), delimiter);
+    pub(super) fn open(file: TextFile, form: CsvForm) -> Result<CsvTable, InputError> {
+        let mut reader = parser(Watched::new(file.open()?, form), form);
         let mut header = StringRecord::new();
         let found = reader.read_record(&mut header);
-        if !found.map_err(|error| watched_error(&source, reader.get_ref(), 0, error))? {
-            return Err(InputError::NoHeader { file: source.name().to_owned() });
+        if !found.map_err(|error| watched_error(&file, reader.get_ref(), 0, error))? {
+            return Err(InputError::NoHeader { file: file.name().to_owned() });
         }
-        let fields: Vec<_> =
-            header.iter().map(|name| Field::new(name, DataType::Utf8, true)).collect();
+        let fields = header.iter().enumerate().map(|(at, name)| match form.has_header {
+            true => Field::new(name, DataType::Utf8, true),
+            false => Field::new(format!("column_{}", at + 1), DataType::Utf8, true),
+        });
+        let fields: Vec<_> = fields.collect();
         let schema = Arc::new(Schema::new(fields));
-        Ok(CsvTable { source, delimiter, schema, rows: 0, checkpoints: Arc::new([]) })
+        Ok(CsvTable { file, form, schema, rows: 0, bytes: 0, checkpoints: Arc::new([]) })
     }
 
     /// Reads the whole file once: counts the rows and finds what is malformed. Returns whether
-    /// every value of the column `id` is a canonical integer.
-    pub(super) fn survey(&mut self, id: Option<usize>) -> Result<bool, InputError> {
-        let watched = Watched::new(self.source.open()?, self.delimiter);
-        let mut reader = parser(watched, self.delimiter);
+    /// every value of the column `id` is a canonical integer; one that is none is an error if
+    /// `id_type` wants them.
+    pub(super) fn survey(
+        &mut self,
+        id: Option<usize>,
+        id_type: IdType,
+    ) -> Result<bool, InputError> {
+        let watched = Watched::new(self.file.open()?, self.form);
+        let mut reader = parser(watched, self.form);
+        self.scan(&mut reader, id, id_type).map_err(|error| match error {
+            InputError::RaggedRow { .. }
+            | InputError::BadText { .. }
+            | InputError::ManyFields { .. }
+            | InputError::NotAnInteger { .. }
+            | InputError::OpenQuote { .. } => {
+                self.file.unless_damaged(reader.into_inner().into_inner(), error)
+            }
+            error => error,
+        })
+    }
+
+    fn scan(
+        &mut self,
+        reader: &mut csv::Reader<Watched<TextReader>>,
+        id: Option<usize>,
+        id_type: IdType,
+    ) -> Result<bool, InputError> {
         let mut record = StringRecord::new();
         let columns = self.schema.fields().len();
         let mut are_integers = true;
-        let mut is_header = true;
+        let mut is_header = self.form.has_header;
         let (mut rows, mut checkpoints) = (0_u64, Vec::new());
         loop {
             let offset = reader.position().byte();
             let found = reader.read_record(&mut record);
-            if !found.map_err(|e| watched_error(&self.source, reader.get_ref(), offset, e))? {
+            if !found.map_err(|e| watched_error(&self.file, reader.get_ref(), offset, e))? {
                 break;
             }
             if is_header {
@@ -72,25 +102,33 @@ impl CsvTable {
             }
             if record.len() != columns {
                 return Err(InputError::RaggedRow {
-                    file: self.source.name().to_owned(),
-                    line: line_in(&self.source, offset)?,
+                    file: self.file.name().to_owned(),
+                    line: line_in(&self.file, offset)?,
                     fields: record.len(),
                     columns,
                 });
             }
-            if rows % CHECKPOINT_ROWS == 0 {
+            if rows.is_multiple_of(CHECKPOINT_ROWS) {
                 checkpoints.push(offset);
             }
-            are_integers &= id.is_none_or(|id| record.get(id).is_some_and(is_canonical_integer));
+            let value = id.and_then(|id| record.get(id)).unwrap_or_default();
+            let is_integer = is_canonical_integer(value);
+            // A null is an error of its own.
+            if id_type == IdType::Integer && id.is_some() && !is_integer && !value.is_empty() {
+                let (line, file) = (line_in(&self.file, offset)?, self.file.name());
+                return Err(InputError::NotAnInteger { row: format!("line {line} of `{file}`") });
+            }
+            are_integers &= is_integer;
             rows += 1;
         }
-        self.source.check_unchanged()?;
+        self.file.source().check_unchanged()?;
         (self.rows, self.checkpoints) = (rows, checkpoints.into());
+        self.bytes = reader.position().byte();
         Ok(are_integers)
     }
 
     pub(super) fn source(&self) -> &Source {
-        &self.source
+        self.file.source()
     }
 
     pub(super) fn schema(&self) -> &SchemaRef {
@@ -103,14 +141,14 @@ impl CsvTable {
 
     pub(super) fn bytes_in_memory(&self) -> u64 {
         let offsets = size_of::<i32>() as u64 * self.schema.fields().len() as u64;
-        self.source.bytes() + self.rows * offsets
+        self.bytes + self.rows * offsets
     }
 
     /// The line (from 1) on which a row begins; `None` if the file can't be read again.
     pub(super) fn line_of(&self, row: u64) -> Option<u64> {
-        let mut cursor = self.cursor(self.source.open().ok()?);
+        let mut cursor = self.cursor(self.file.open().ok()?);
         cursor.go_to(row).ok()?;
-        line_in(&self.source, cursor.reader.position().byte()).ok()
+        line_in(&self.file, cursor.reader.position().byte()).ok()
     }
 
     pub(super) fn read(
@@ -123,29 +161,29 @@ impl CsvTable {
         let places = columns.places(schema.fields().len());
         let schema =
             Arc::new(schema.project(&places).map_err(|source| InputError::BadBatch { source })?);
-        let cursor = self.cursor(file);
+        let cursor = self.cursor(self.file.text_of(file)?);
         Ok(Box::new(CsvBatches { cursor, places, schema, wanted: wanted.into_iter().peekable() }))
     }
 
-    fn cursor(&self, file: SourceReader) -> Cursor {
+    fn cursor(&self, text: TextReader) -> Cursor {
         Cursor {
-            reader: parser(file, self.delimiter),
+            reader: parser(text, self.form),
             record: StringRecord::new(),
             row: None,
             checkpoints: self.checkpoints.clone(),
-            source: self.source.clone(),
+            file: self.file.clone(),
         }
     }
 }
 
 /// A place in the file, moved by row number.
 struct Cursor {
-    reader: csv::Reader<SourceReader>,
+    reader: csv::Reader<TextReader>,
     record: StringRecord,
     /// The row that comes next; `None` before the first seek.
     row: Option<u64>,
     checkpoints: Arc<[u64]>,
-    source: Source,
+    file: TextFile,
 }
 
 impl Cursor {
@@ -156,11 +194,13 @@ impl Cursor {
         if self.row.is_none_or(|at| at < near || at > row) {
             let offset = usize::try_from(checkpoint).ok().and_then(|at| self.checkpoints.get(at));
             let Some(&offset) = offset else {
-                return Err(InputError::Damaged { file: self.source.name().to_owned() });
+                return Err(InputError::Damaged { file: self.file.name().to_owned() });
             };
             let mut position = Position::new();
             position.set_byte(offset);
-            self.reader.seek(position).map_err(|error| csv_error(&self.source, offset, error))?;
+            self.reader
+                .seek(position)
+                .map_err(|error| csv_error(&self.file, offset, error.into_kind()))?;
             self.row = Some(near);
         }
         while self.row.is_some_and(|at| at < row) {
@@ -173,8 +213,8 @@ impl Cursor {
     fn advance(&mut self) -> Result<(), InputError> {
         let offset = self.reader.position().byte();
         let found = self.reader.read_record(&mut self.record);
-        if !found.map_err(|error| csv_error(&self.source, offset, error))? {
-            return Err(InputError::Damaged { file: self.source.name().to_owned() });
+        if !found.map_err(|error| csv_error(&self.file, offset, error.into_kind()))? {
+            return Err(InputError::Damaged { file: self.file.name().to_owned() });
         }
         self.row = self.row.map(|row| row + 1);
         Ok(())
@@ -202,7 +242,7 @@ impl CsvBatches {
             self.cursor.advance()?;
             range.start += 1;
             rows += 1;
-            bytes += self.cursor.record.as_slice().len();
+            bytes += self.cursor.record.as_slice().len() + self.places.len() * size_of::<i32>();
             for (builder, &place) in builders.iter_mut().zip(&self.places) {
                 let value = self.cursor.record.get(place);
                 builder.append_option(value.filter(|value| !value.is_empty()));
@@ -234,7 +274,7 @@ impl Iterator for CsvBatches {
 /// Whether `text` is an integer of 64 bits in the one form that writing it again gives: no blank,
 /// plus sign or leading zero. An id column is int64 if that holds for all of its values, in all
 /// files; so `007` and `7` stay two ids.
-fn is_canonical_integer(text: &str) -> bool {
+pub(super) fn is_canonical_integer(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
     digits.bytes().all(|byte| byte.is_ascii_digit())
         && (!digits.starts_with('0') || text == "0")
@@ -243,42 +283,51 @@ fn is_canonical_integer(text: &str) -> bool {
 
 /// The header is read like a row, and the number of fields is checked by us, so that an error can
 /// name a line.
-fn parser<R: Read>(input: R, delimiter: u8) -> csv::Reader<R> {
+fn parser<R: Read>(input: R, form: CsvForm) -> csv::Reader<R> {
     csv::ReaderBuilder::new()
-        .delimiter(delimiter)
+        .delimiter(form.delimiter)
+        .quote(form.quote.unwrap_or_default())
+        .quoting(form.quote.is_some())
         .has_headers(false)
         .flexible(true)
         .buffer_capacity(64 << 10)
         .from_reader(input)
 }
 
-fn line_in(source: &Source, offset: u64) -> Result<u64, InputError> {
-    line_at(BufReader::new(source.open()?), offset).map_err(|error| source.io_error(error))
+fn line_in(file: &TextFile, offset: u64) -> Result<u64, InputError> {
+    line_at(BufReader::new(file.open()?), offset).map_err(|error| file.error(error, None))
 }
 
 fn watched_error(
-    source: &Source,
-    watched: &Watched<SourceReader>,
+    text: &TextFile,
+    watched: &Watched<TextReader>,
     offset: u64,
     error: csv::Error,
 ) -> InputError {
-    let file = source.name().to_owned();
+    let file = text.name().to_owned();
     match watched.fault() {
         Some(Fault::OpenQuote { line }) => InputError::OpenQuote { file, line },
         Some(Fault::LongRow { line }) => InputError::LongRow { file, line },
-        None => csv_error(source, offset, error),
+        Some(Fault::ManyFields { line }) => {
+            InputError::ManyFields { file, line, most: MAX_COLUMNS }
+        }
+        None => match error.into_kind() {
+            // The text up to where it can't be decoded was seen.
+            csv::ErrorKind::Io(error) => text.error(error, Some(watched.line())),
+            kind => csv_error(text, offset, kind),
+        },
     }
 }
 
 /// `offset` is where the row begins.
-fn csv_error(source: &Source, offset: u64, error: csv::Error) -> InputError {
-    match error.into_kind() {
-        csv::ErrorKind::Utf8 { .. } => match line_in(source, offset) {
-            Ok(line) => InputError::NotUtf8 { file: source.name().to_owned(), line },
+fn csv_error(text: &TextFile, offset: u64, error: csv::ErrorKind) -> InputError {
+    match error {
+        csv::ErrorKind::Utf8 { .. } => match line_in(text, offset) {
+            Ok(line) => text.not_decodable(line),
             Err(error) => error,
         },
-        csv::ErrorKind::Io(error) => source.io_error(error),
-        _ => InputError::Damaged { file: source.name().to_owned() },
+        csv::ErrorKind::Io(error) => text.error(error, None),
+        _ => InputError::Damaged { file: text.name().to_owned() },
     }
 }
 

@@ -23,7 +23,7 @@ pub enum InputError {
     },
     /// The folder or glob holds nothing to read.
     #[error(
-        "`{location}` holds no .parquet, .pq, .csv or .tsv file; \
+        "`{location}` holds no .parquet, .pq, .csv, .tsv, .ndjson or .jsonl file, text also as .gz or .zst; \
          names that begin with `.` or `_` are skipped"
     )]
     NoFiles {
@@ -31,7 +31,10 @@ pub enum InputError {
         location: String,
     },
     /// A single file of another kind.
-    #[error("`{file}` is no .parquet, .pq, .csv or .tsv file; convert it to one of these")]
+    #[error(
+        "`{file}` is no .parquet, .pq, .csv, .tsv, .ndjson or .jsonl file, text also as .gz or .zst; \
+         convert it to one of these"
+    )]
     UnknownFormat {
         /// The file.
         file: String,
@@ -71,14 +74,34 @@ pub enum InputError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A compressed file is damaged, cut short, or compressed with something else.
+    #[error("`{file}` is no readable {compression} file, perhaps cut short; compress it anew")]
+    BadCompression {
+        /// The file.
+        file: String,
+        /// What its name says that it is.
+        compression: &'static str,
+        /// What its decompressor says.
+        #[source]
+        source: io::Error,
+    },
+    /// A zstd file that takes more memory than a reader is expected to have.
+    #[error(
+        "`{file}` was compressed with a window of more than 128 MiB; compress it anew, \
+         with `--long=27` at most"
+    )]
+    LargeWindow {
+        /// The file.
+        file: String,
+    },
     /// A file is damaged in a way that its reader doesn't survive.
     #[error("`{file}` is damaged inside and can't be read to its end; write it anew")]
     Damaged {
         /// The file.
         file: String,
     },
-    /// A CSV file without a header line.
-    #[error("`{file}` is empty; its first line must name the columns")]
+    /// A CSV file without a line.
+    #[error("`{file}` is empty; its first line must show the columns")]
     NoHeader {
         /// The file.
         file: String,
@@ -95,13 +118,19 @@ pub enum InputError {
         /// The header's fields.
         columns: usize,
     },
-    /// A CSV row that is not UTF-8.
-    #[error("the row on line {line} of `{file}` is not valid UTF-8; convert the file to UTF-8")]
-    NotUtf8 {
+    /// Text that is not in the encoding that it is taken to be in.
+    #[error(
+        "the row on line {line} of `{file}` is not valid {encoding}; convert the file, or name its \
+         encoding with `--encoding`"
+    )]
+    BadText {
         /// The file.
         file: String,
-        /// The line on which the row begins, from 1.
+        /// The line on which the row begins or, of another encoding than UTF-8, the text ends to be
+        /// valid; from 1.
         line: u64,
+        /// The encoding.
+        encoding: String,
     },
     /// A CSV quote without an end.
     #[error("the quote opened on line {line} of `{file}` is never closed; mend that line")]
@@ -111,13 +140,86 @@ pub enum InputError {
         /// The line of the opening quote, from 1.
         line: u64,
     },
-    /// A CSV row beyond all measure: most likely no CSV file at all.
-    #[error("the row on line {line} of `{file}` is longer than 64 MiB; is it a CSV file?")]
+    /// A row beyond all measure: most likely a file of another kind.
+    #[error("the row on line {line} of `{file}` is longer than 64 MiB; is it a file of that kind?")]
     LongRow {
         /// The file.
         file: String,
         /// The line on which the row begins, from 1.
         line: u64,
+    },
+    /// A row of more fields than any table has columns.
+    #[error(
+        "the row on line {line} of `{file}` has more than {most} fields, which is the most that is \
+         read; is its delimiter another one?"
+    )]
+    ManyFields {
+        /// The file.
+        file: String,
+        /// The line on which the row begins, from 1.
+        line: u64,
+        /// The most that is read.
+        most: usize,
+    },
+    /// A line of NDJSON that is something else.
+    #[error(
+        "line {line} of `{file}` is no JSON object (character {column}); each line holds one, so \
+         write it anew"
+    )]
+    NotAnObject {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: u64,
+        /// The byte of the line where it stops to be one, from 1.
+        column: usize,
+    },
+    /// An object with two members of one name.
+    #[error("the object on line {line} of `{file}` has `{name}` twice; rename one")]
+    RepeatedName {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: u64,
+        /// The name.
+        name: String,
+    },
+    /// Objects with too many names between them.
+    #[error(
+        "line {line} of `{file}` has a name more than the {most} columns that are read; are its \
+         names data?"
+    )]
+    ManyColumns {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: u64,
+        /// The most that is read.
+        most: usize,
+    },
+    /// Ids of two kinds in NDJSON files.
+    #[error(
+        "the id on {second} is {second_kind} and that on {first} {first_kind}; make them one kind, \
+         or read all as strings with `--id-type string`"
+    )]
+    MixedIds {
+        /// Where the first id stands.
+        first: String,
+        /// What it is.
+        first_kind: &'static str,
+        /// Where the first of another kind stands.
+        second: String,
+        /// What it is.
+        second_kind: &'static str,
+    },
+    /// An id that is no integer where integers were asked for.
+    #[error(
+        "the id on {row} is no integer of 64 bits in its usual form, which `id_type = \"integer\"` \
+         wants; mend it, or leave that out"
+    )]
+    NotAnInteger {
+        /// Where the row stands.
+        row: String,
     },
     /// Two columns of one name.
     #[error("`{file}` has two columns named `{column}`; rename one")]
@@ -143,6 +245,26 @@ pub enum InputError {
         second: String,
         /// Its column's name and type.
         second_column: String,
+    },
+    /// Files in folders that name other keys.
+    #[error(
+        "the folders of `{first}` and of `{second}` don't name the same keys in the same order; move \
+         the files, or use `--hive-partitioning false`"
+    )]
+    PartitionsDiffer {
+        /// The first file.
+        first: String,
+        /// The first file that differs.
+        second: String,
+    },
+    /// Partitions are wanted where there are none.
+    #[error(
+        "`{file}` stands in no folder like `key=value` below the input, which \
+         `--hive-partitioning true` wants; name the folder above, or leave that out"
+    )]
+    NoPartitions {
+        /// The first file.
+        file: String,
     },
     /// The job names a column that isn't there.
     #[error("no column `{column}` in `{location}`; {hint}")]

@@ -14,6 +14,7 @@ use super::InputError;
 use super::remote_listing::RemoteLocation;
 use super::source::{Format, Source};
 use crate::domain::Location;
+use crate::domain::reading::FileFormat;
 use crate::domain::spec::CloudSpec;
 
 /// Wildcards never cross a `/` and never match a hidden name.
@@ -35,6 +36,8 @@ pub(super) enum InputLocation {
 pub(super) struct DiskLocation {
     typed: PathBuf,
     kind: Kind,
+    /// The format that every file is told to be of.
+    told: Option<FileFormat>,
 }
 
 #[derive(Debug)]
@@ -49,27 +52,34 @@ enum Kind {
 }
 
 impl InputLocation {
-    /// Looks what stands at `typed`. What exists under a name with wildcards is taken as it is.
+    /// Looks what stands at `typed`. What exists under a name with wildcards is taken as it is. If
+    /// the files are `told` to be of one format, every file is, else those are that their names say
+    /// to be of one that can be read.
     pub(super) fn resolve(
         typed: &Location,
         cloud: &CloudSpec,
+        told: Option<FileFormat>,
     ) -> Result<InputLocation, InputError> {
         match typed {
-            Location::Path(path) => DiskLocation::resolve(path).map(InputLocation::Disk),
-            Location::Object(url) => RemoteLocation::resolve(url, cloud).map(InputLocation::Object),
+            Location::Path(path) => DiskLocation::resolve(path, told).map(InputLocation::Disk),
+            Location::Object(url) => {
+                RemoteLocation::resolve(url, cloud, told).map(InputLocation::Object)
+            }
         }
     }
 
     /// The files in name order, at least one, all of one format.
     pub(super) fn files(&self) -> Result<(Format, Vec<Source>), InputError> {
-        let (location, sources) = match self {
-            InputLocation::Disk(disk) => (disk.typed.display().to_string(), disk.sources()?),
-            InputLocation::Object(remote) => (remote.typed(), remote.sources()?),
+        let (location, sources, told) = match self {
+            InputLocation::Disk(disk) => {
+                (disk.typed.display().to_string(), disk.sources()?, disk.told)
+            }
+            InputLocation::Object(remote) => (remote.typed(), remote.sources()?, remote.told()),
         };
         let mut first: Option<(Format, &str)> = None;
         for source in &sources {
             let name = source.name();
-            let Some(format) = Format::of(Path::new(name)) else {
+            let Some(format) = Format::of(Path::new(name), told) else {
                 return Err(InputError::UnknownFormat { file: name.to_owned() });
             };
             let (first_format, first_name) = *first.get_or_insert((format, name));
@@ -96,7 +106,7 @@ impl InputLocation {
 }
 
 impl DiskLocation {
-    fn resolve(typed: &Path) -> Result<DiskLocation, InputError> {
+    fn resolve(typed: &Path, told: Option<FileFormat>) -> Result<DiskLocation, InputError> {
         let location = typed.display().to_string();
         let kind = match fs::metadata(typed) {
             Ok(metadata) if metadata.is_dir() => Kind::Folder,
@@ -114,12 +124,12 @@ impl DiskLocation {
             }
             Err(source) => return Err(InputError::Io { file: location, source }),
         };
-        Ok(DiskLocation { typed: typed.to_owned(), kind })
+        Ok(DiskLocation { typed: typed.to_owned(), kind, told })
     }
 
     /// The files in name order.
     fn sources(&self) -> Result<Vec<Source>, InputError> {
-        let mut found = Found::default();
+        let mut found = Found { told: self.told, ..Found::default() };
         match &self.kind {
             Kind::File => {
                 let name = self.typed.file_name().unwrap_or(self.typed.as_os_str());
@@ -151,6 +161,7 @@ impl DiskLocation {
 struct Found {
     files: BTreeMap<String, PathBuf>,
     walked: HashSet<PathBuf>,
+    told: Option<FileFormat>,
 }
 
 impl Found {
@@ -172,7 +183,7 @@ impl Found {
             }
             if path.is_dir() {
                 self.walk(&path, &format!("{name}{entry_name}/"))?;
-            } else if Format::of(&path).is_some() {
+            } else if Format::of(&path, self.told).is_some() {
                 self.files.insert(format!("{name}{entry_name}"), path);
             }
         }
@@ -201,7 +212,7 @@ impl Found {
             let name = slashed(below);
             if path.is_dir() {
                 self.walk(&path, &format!("{name}/"))?;
-            } else if Format::of(&path).is_some() {
+            } else if Format::of(&path, self.told).is_some() {
                 self.files.insert(name, path);
             }
         }
@@ -260,7 +271,7 @@ mod tests {
     }
 
     fn resolve(location: &Path) -> Result<InputLocation, InputError> {
-        InputLocation::resolve(&location.into(), &CloudSpec::default())
+        InputLocation::resolve(&location.into(), &CloudSpec::default(), None)
     }
 
     fn names(location: &Path) -> Result<Vec<String>, InputError> {
@@ -297,6 +308,19 @@ mod tests {
     fn a_file_whose_name_looks_like_a_glob_is_that_file() {
         let folder = folder_of(&["a[1].csv", "a1.csv"]);
         assert_eq!(names(&folder.path().join("a[1].csv")).unwrap(), ["a[1].csv"]);
+    }
+
+    #[test]
+    fn told_their_format_files_are_taken_whatever_their_names() {
+        let folder = folder_of(&["a.txt", "b", "c.dat.gz", "_d.txt"]);
+        let told = Some(FileFormat::Csv);
+        let location =
+            InputLocation::resolve(&folder.path().join("a*").into(), &CloudSpec::default(), told);
+        assert_eq!(location.unwrap().files().unwrap().1.len(), 1);
+        let location =
+            InputLocation::resolve(&folder.path().into(), &CloudSpec::default(), told).unwrap();
+        let refused = location.files().unwrap_err();
+        assert!(matches!(refused, InputError::MixedFormats { .. }), "{refused}");
     }
 
     #[cfg(unix)]

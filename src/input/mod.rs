@@ -5,9 +5,10 @@
 //! batches; an input out of id order is sorted first, in bounded memory.
 //!
 //! 1. `location` and `remote_listing`: which files, in which order; `source`, `remote_file`: one of them.
-//! 2. `table`: one file, read by row number: `parquet_table` or `csv_table`.
-//! 3. `tables`: all files as one sequence of rows.
-//! 4. `order`: the proof of the ids, and the order.
+//! 2. `table`: one file, read by row number: `parquet_table`; over the text of a `text_file`
+//!    `csv_table` and `ndjson_table`, the latter with the columns that `json_columns` finds.
+//! 3. `tables`: all files as one sequence of rows, `partitions` what their folders say of them.
+//! 4. `order`: the proof of the ids, and the order; `ids`: what can be one.
 //! 5. `sorter`: rows out of order brought into it, on disk if they are many.
 //! 6. `reader`: chunks of wanted positions.
 //! 7. `row_reader`: a batch's rows as id, text and existing label.
@@ -16,10 +17,15 @@ mod batch_rows;
 mod csv_scan;
 mod csv_table;
 mod error;
+mod ids;
+mod json_columns;
+mod json_line;
 mod location;
+mod ndjson_table;
 mod order;
 mod ordered_input;
 mod parquet_table;
+mod partitions;
 mod reader;
 mod remote_file;
 mod remote_listing;
@@ -30,6 +36,7 @@ mod table;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod text_file;
 
 pub use error::InputError;
 pub use ordered_input::OrderedInput;

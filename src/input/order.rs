@@ -129,7 +129,9 @@ pub(super) fn check_nulls(
     ids: &ArrayRef,
     first_row: u64,
 ) -> Result<(), InputError> {
-    match (0..ids.len()).find(|&at| ids.is_null(at)).filter(|_| ids.null_count() > 0) {
+    // Those of a dictionary too, which are null by their values.
+    let nulls = ids.logical_nulls().filter(|nulls| nulls.null_count() > 0);
+    match nulls.and_then(|nulls| (0..ids.len()).find(|&at| nulls.is_null(at))) {
         Some(at) => Err(InputError::NullId { row: tables.place_of(first_row + at as u64) }),
         None => Ok(()),
     }

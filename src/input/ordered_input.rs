@@ -32,21 +32,21 @@ pub struct OrderedInput {
 
 impl OrderedInput {
     /// Finds the files, checks the columns, and proves that no id is null or repeated (repeated
-    /// ones are dropped if `spec` says so). CSV files are read whole for it, of Parquet files the
+    /// ones are dropped if `spec` says so). CSV and NDJSON files are read whole for it, of Parquet files the
     /// id column.
     ///
     /// # Errors
     /// Everything that [`InputError`] names, before anything is asked of a model.
     pub fn open(spec: &InputSpec) -> Result<OrderedInput, InputError> {
-        let location = InputLocation::resolve(&spec.location, &spec.cloud)?;
-        let mut tables = Tables::open(&location)?;
+        let location = InputLocation::resolve(&spec.location, &spec.cloud, spec.reading.format)?;
+        let mut tables = Tables::open(&location, spec)?;
         let checked = chunk_schema(&tables, spec)?;
         let rows = RowReader::new(&checked, spec)?;
         let id = match &spec.id {
             IdSource::Column(name) => tables.schema().index_of(name).ok(),
             IdSource::RowNumber => None,
         };
-        tables.survey(id)?;
+        tables.survey(id, spec.reading.id_type)?;
         let schema = chunk_schema(&tables, spec)?;
         let tables = Arc::new(tables);
         let sorted = id.and_then(|id| Sorter::new(&tables, id, spec).find());

@@ -16,6 +16,9 @@ use crate::domain::{Position, PositionRange};
 /// Most rows in a chunk.
 pub const MAX_CHUNK_ROWS: usize = 8_192;
 
+/// Most columns of a text file, whose columns cost a few bytes each to make up.
+pub(super) const MAX_COLUMNS: usize = 16_384;
+
 /// Rows that follow each other in id order.
 #[derive(Clone, Debug)]
 pub struct InputChunk {

@@ -11,6 +11,7 @@ use super::location::{MATCHING, has_wildcard, is_hidden};
 use super::source::{Format, Source};
 use crate::cloud::{Bucket, CloudError, Object};
 use crate::domain::ObjectUrl;
+use crate::domain::reading::FileFormat;
 use crate::domain::spec::CloudSpec;
 
 /// An input's URL, understood.
@@ -19,6 +20,8 @@ pub(super) struct RemoteLocation {
     url: ObjectUrl,
     bucket: Bucket,
     kind: Kind,
+    /// The format that every object is told to be of.
+    told: Option<FileFormat>,
 }
 
 #[derive(Debug)]
@@ -37,6 +40,7 @@ impl RemoteLocation {
     pub(super) fn resolve(
         url: &ObjectUrl,
         cloud: &CloudSpec,
+        told: Option<FileFormat>,
     ) -> Result<RemoteLocation, InputError> {
         let io_error = |error: CloudError| InputError::Io {
             file: url.to_string(),
@@ -44,7 +48,12 @@ impl RemoteLocation {
         };
         let bucket = Bucket::connect(url, cloud).map_err(io_error)?;
         let kind = kind_of(url, &bucket, io_error)?;
-        Ok(RemoteLocation { url: url.clone(), bucket, kind })
+        Ok(RemoteLocation { url: url.clone(), bucket, kind, told })
+    }
+
+    /// The format that every object is told to be of.
+    pub(super) fn told(&self) -> Option<FileFormat> {
+        self.told
     }
 
     /// The URL as it was typed.
@@ -68,7 +77,8 @@ impl RemoteLocation {
         })?;
         let named = objects.into_iter().filter_map(|object| {
             let name = Path::new(&object.key).strip_prefix(base).ok()?.to_str()?.to_owned();
-            let is_wanted = Format::of(Path::new(&name)).is_some() && self.takes(Path::new(&name));
+            let path = Path::new(&name);
+            let is_wanted = Format::of(path, self.told).is_some() && self.takes(path);
             is_wanted.then(|| Source::of_object(self.bucket.clone(), object, name))
         });
         let mut sources: Vec<Source> = named.collect();

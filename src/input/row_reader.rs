@@ -7,7 +7,7 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Int64Type, Schema, UInt64Type};
 use arrow::error::ArrowError;
 
-use super::InputError;
+use super::{InputError, ids};
 use crate::domain::spec::{IdSource, InputSpec};
 use crate::domain::template::Piece;
 use crate::domain::{RowId, Template};
@@ -64,7 +64,7 @@ impl RowReader {
                 None => Err(unknown_column(name, schema, spec)),
             }
         };
-        check(id, is_id, "an id is an integer or a string")?;
+        check(id, ids::is_id, "an id is an integer, a string or bytes")?;
         if spec.text.columns().next().is_none() {
             return Err(InputError::ConstantText { template: spec.text.source().to_owned() });
         }
@@ -178,6 +178,7 @@ enum Ids {
 
 impl Ids {
     fn new(ids: &ArrayRef, name: &str) -> Result<Ids, InputError> {
+        let ids = &ids::unpacked(ids).map_err(|error| bad_value(name, error))?;
         if ids.null_count() > 0 {
             let nulls = (0..ids.len()).find(|&at| ids.is_null(at)).unwrap_or_default();
             return Err(InputError::NullId { row: format!("row {} of a batch", nulls + 1) });
@@ -187,6 +188,9 @@ impl Ids {
             DataType::UInt64 => Ids::Unsigned(ids.as_primitive::<UInt64Type>().clone()),
             data_type if data_type.is_integer() => {
                 Ids::Signed(cast_to(DataType::Int64)?.as_primitive::<Int64Type>().clone())
+            }
+            data_type if ids::is_bytes(data_type) => {
+                Ids::Text(ids::texts(ids).map_err(|error| bad_value(name, error))?)
             }
             _ => Ids::Text(strings(ids, name)?),
         })
@@ -236,10 +240,6 @@ fn bad_value(column: &str, source: ArrowError) -> InputError {
 
 fn is_string(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
-}
-
-fn is_id(data_type: &DataType) -> bool {
-    data_type.is_integer() || is_string(data_type)
 }
 
 fn is_label(data_type: &DataType) -> bool {
@@ -302,6 +302,7 @@ mod tests {
         InputSpec {
             location: PathBuf::from("questions.csv").into(),
             cloud: CloudSpec::default(),
+            reading: Default::default(),
             id: IdSource::Column("id".into()),
             text: Template::parse(text).unwrap(),
             existing_label: None,

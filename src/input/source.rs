@@ -14,6 +14,7 @@ use super::InputError;
 use super::remote_file::{RemoteFile, RemoteReader};
 use crate::cloud::{Bucket, CloudError, Object};
 use crate::domain::UnixMillis;
+use crate::domain::reading::FileFormat;
 
 /// A file of the input, as it was when the input was opened.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -28,21 +29,58 @@ pub struct InputFile {
 
 /// How a file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
-    Parquet,
-    Csv,
-    Tsv,
+pub(super) struct Format {
+    pub(super) kind: FileFormat,
+    pub(super) compression: Compression,
+}
+
+/// What a text file is compressed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Compression {
+    None,
+    Gzip,
+    Zstd,
 }
 
 impl Format {
-    /// The format that the file's extension names, in any case.
-    pub(super) fn of(path: &Path) -> Option<Format> {
-        let extension = path.extension()?.to_str()?.to_ascii_lowercase();
-        match extension.as_str() {
-            "parquet" | "pq" => Some(Format::Parquet),
-            "csv" => Some(Format::Csv),
-            "tsv" => Some(Format::Tsv),
+    /// The format that the file's extensions name, in any case. Of a file that is `told` to be of one
+    /// format, they name the compression alone.
+    pub(super) fn of(path: &Path, told: Option<FileFormat>) -> Option<Format> {
+        let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+        let (stem, extension) = name.rsplit_once('.').unwrap_or((&name, ""));
+        let (extension, compression) = match Compression::of(extension) {
+            Compression::None => (extension, Compression::None),
+            compression => (stem.rsplit_once('.').map_or("", |(_, inner)| inner), compression),
+        };
+        let named = match extension {
+            "parquet" | "pq" => Some(FileFormat::Parquet),
+            "csv" => Some(FileFormat::Csv),
+            "tsv" => Some(FileFormat::Tsv),
+            "ndjson" | "jsonl" => Some(FileFormat::Ndjson),
             _ => None,
+        };
+        let kind = told.or(named)?;
+        // Parquet compresses by itself.
+        let is_read = kind != FileFormat::Parquet || compression == Compression::None;
+        is_read.then_some(Format { kind, compression })
+    }
+}
+
+impl Compression {
+    fn of(extension: &str) -> Compression {
+        match extension {
+            "gz" | "gzip" => Compression::Gzip,
+            "zst" | "zstd" => Compression::Zstd,
+            _ => Compression::None,
+        }
+    }
+
+    /// What people call it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Compression::None => "plain",
+            Compression::Gzip => "gzip",
+            Compression::Zstd => "zstd",
         }
     }
 }

@@ -1,12 +1,14 @@
 //! One file of the input as rows that are read by their number.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use super::InputError;
 use super::csv_table::CsvTable;
+use super::ndjson_table::NdjsonTable;
 use super::parquet_table::ParquetTable;
 use super::source::Source;
 use crate::domain::guard::without_panic;
@@ -15,11 +17,13 @@ use crate::domain::guard::without_panic;
 pub(super) type Batches = Box<dyn Iterator<Item = Result<RecordBatch, InputError>> + Send>;
 
 /// Which columns are read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Columns {
     All,
     /// The one at this place.
     Only(usize),
+    /// Those at these places, ascending.
+    These(Arc<[usize]>),
 }
 
 impl Columns {
@@ -28,6 +32,7 @@ impl Columns {
         match self {
             Columns::All => (0..count).collect(),
             Columns::Only(place) => vec![place],
+            Columns::These(places) => places.to_vec(),
         }
     }
 }
@@ -37,6 +42,7 @@ impl Columns {
 pub(super) enum Table {
     Parquet(ParquetTable),
     Csv(CsvTable),
+    Ndjson(NdjsonTable),
 }
 
 impl Table {
@@ -44,14 +50,17 @@ impl Table {
         match self {
             Table::Parquet(table) => table.source(),
             Table::Csv(table) => table.source(),
+            Table::Ndjson(table) => table.source(),
         }
     }
 
-    /// The columns as the file has them; those of CSV are strings.
+    /// The columns as the file has them; those of CSV are strings, those of NDJSON
+    /// the columns of all files.
     pub(super) fn schema(&self) -> &SchemaRef {
         match self {
             Table::Parquet(table) => table.schema(),
             Table::Csv(table) => table.schema(),
+            Table::Ndjson(table) => table.schema(),
         }
     }
 
@@ -60,6 +69,7 @@ impl Table {
         match self {
             Table::Parquet(table) => table.rows(),
             Table::Csv(table) => table.rows(),
+            Table::Ndjson(table) => table.rows(),
         }
     }
 
@@ -68,6 +78,7 @@ impl Table {
         match self {
             Table::Parquet(table) => table.bytes_in_memory(),
             Table::Csv(table) => table.bytes_in_memory(),
+            Table::Ndjson(table) => table.bytes_in_memory(),
         }
     }
 
@@ -76,6 +87,7 @@ impl Table {
         let name = self.source().name();
         let line = match self {
             Table::Csv(table) => table.line_of(row),
+            Table::Ndjson(table) => table.line_of(row),
             Table::Parquet(_) => None,
         };
         match line {
@@ -101,6 +113,7 @@ impl Table {
         let opened = without_panic(|| match self {
             Table::Parquet(table) => table.read(file, schema, columns, &wanted),
             Table::Csv(table) => table.read(file, schema, columns, wanted),
+            Table::Ndjson(table) => table.read(file, schema, columns, wanted),
         });
         let batches = opened.unwrap_or_else(|| Err(damaged(&source)))?;
         Ok(Box::new(Complete { batches: Some(batches), remaining, source }))

@@ -7,51 +7,99 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
+use super::csv_scan::CsvForm;
 use super::csv_table::CsvTable;
+use super::ids::unpacked_type;
+use super::json_columns::JsonColumns;
 use super::location::InputLocation;
+use super::ndjson_table::NdjsonTable;
 use super::parquet_table::ParquetTable;
+use super::partitions::Partitions;
 use super::source::Format;
 use super::table::{Batches, Columns, Table};
+use super::text_file::TextFile;
 use super::{InputError, InputFile};
+use crate::domain::reading::{FileFormat, IdType};
+use crate::domain::spec::{IdSource, InputSpec};
 
 /// The files, with the columns that they share.
 #[derive(Debug)]
 pub(super) struct Tables {
     tables: Vec<Table>,
     schema: SchemaRef,
+    /// Columns that the folders are; they stand after those of the files.
+    partitions: Partitions,
 }
 
 impl Tables {
-    /// Opens every file, and proves that all have the same columns.
-    pub(super) fn open(location: &InputLocation) -> Result<Tables, InputError> {
-        let (format, sources) = location.files()?;
-        let open = |source| match format {
-            Format::Parquet => ParquetTable::open(source).map(Table::Parquet),
-            Format::Csv => CsvTable::open(source, b',').map(Table::Csv),
-            Format::Tsv => CsvTable::open(source, b'\t').map(Table::Csv),
+    /// Opens every file, and proves that all have the same columns. NDJSON files are read whole for
+    /// it.
+    pub(super) fn open(location: &InputLocation, spec: &InputSpec) -> Result<Tables, InputError> {
+        let reading = &spec.reading;
+        let (Format { kind, compression }, sources) = location.files()?;
+        let text = |source| TextFile::new(source, compression, reading.encoding);
+        let csv = |source, usual| {
+            CsvTable::open(text(source), CsvForm::of(reading, usual)).map(Table::Csv)
         };
-        let tables = sources.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let sources = sources.into_iter();
+        let tables: Vec<Table> = match kind {
+            FileFormat::Parquet => sources
+                .map(|source| ParquetTable::open(source).map(Table::Parquet))
+                .collect::<Result<_, _>>()?,
+            FileFormat::Csv => sources.map(|source| csv(source, ',')).collect::<Result<_, _>>()?,
+            FileFormat::Tsv => sources.map(|source| csv(source, '\t')).collect::<Result<_, _>>()?,
+            FileFormat::Ndjson => {
+                let id = match &spec.id {
+                    IdSource::Column(name) => Some((name.as_str(), reading.id_type)),
+                    IdSource::RowNumber => None,
+                };
+                let tables = NdjsonTable::open_all(sources.map(text), JsonColumns::new(id))?;
+                tables.into_iter().map(Table::Ndjson).collect()
+            }
+        };
         let schema = shared_schema(&tables)?;
-        Ok(Tables { tables, schema })
+        let names: Vec<&str> = tables.iter().map(|table| table.source().name()).collect();
+        let partitions = Partitions::find(&names, &schema, reading.hive_partitioning)?;
+        let schema = partitions.after(&schema);
+        Ok(Tables { tables, schema, partitions })
     }
 
     /// Proves the rows of CSV files well-formed, and makes `id` a column of integers if all of its
-    /// values are. The footers of Parquet files say as much.
-    pub(super) fn survey(&mut self, id: Option<usize>) -> Result<(), InputError> {
-        let mut are_integers = id.is_some();
+    /// values are and `id_type` doesn't want strings. The footers of Parquet files say as much, and
+    /// NDJSON files were read.
+    ///
+    /// # Errors
+    /// If a file is malformed, or ids are not of the type that is wanted.
+    pub(super) fn survey(&mut self, id: Option<usize>, id_type: IdType) -> Result<(), InputError> {
+        let in_file = id.filter(|id| *id < self.partitions.file_columns());
+        let mut are_integers = in_file.is_some() && id_type != IdType::String;
         for table in &mut self.tables {
             match table {
-                Table::Csv(csv) => are_integers &= csv.survey(id)?,
-                Table::Parquet(_) => return Ok(()),
+                Table::Csv(csv) => are_integers &= csv.survey(in_file, id_type)?,
+                Table::Parquet(_) | Table::Ndjson(_) => are_integers = false,
             }
         }
-        if let Some(id) = id.filter(|_| are_integers) {
+        let Some(id) = id else { return Ok(()) };
+        if are_integers {
             let mut fields = self.schema.fields().to_vec();
             let field = fields[id].as_ref().clone().with_data_type(DataType::Int64);
             fields[id] = Arc::new(field);
             self.schema = Arc::new(Schema::new(fields));
         }
-        Ok(())
+        let field = self.schema.field(id);
+        let is_wanted = match id_type {
+            IdType::Auto => true,
+            IdType::Integer => unpacked_type(field.data_type()).is_integer(),
+            IdType::String => !unpacked_type(field.data_type()).is_integer(),
+        };
+        match is_wanted {
+            true => Ok(()),
+            false => Err(InputError::WrongType {
+                column: field.name().clone(),
+                data_type: field.data_type().to_string(),
+                wanted: "`id_type` in [input] wants another",
+            }),
+        }
     }
 
     pub(super) fn schema(&self) -> &SchemaRef {
@@ -135,7 +183,8 @@ impl Iterator for TablesRows {
                 return Some(batch);
             }
             let (at, wanted) = self.due.pop_front()?;
-            match self.tables.tables[at].read(&self.tables.schema, self.columns, wanted) {
+            let Tables { tables, schema, partitions } = &*self.tables;
+            match partitions.read(&tables[at], at, schema, self.columns.clone(), wanted) {
                 Ok(batches) => self.current = Some(batches),
                 Err(error) => {
                     self.due.clear();

@@ -2,10 +2,14 @@
 
 use std::error::Error;
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BinaryViewArray, FixedSizeBinaryArray, Int64Array,
+    RecordBatch, StringArray, UInt64Array,
+};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Int64Type};
 use parquet::arrow::ArrowWriter;
@@ -14,6 +18,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
+use crate::domain::reading::{FileFormat, IdType};
 use crate::domain::spec::{CloudSpec, IdSource, InputSpec, OnDuplicateId};
 use crate::domain::{Position, PositionRange, RowId, Template};
 
@@ -21,6 +26,7 @@ pub(super) fn spec(location: &Path) -> InputSpec {
     InputSpec {
         location: location.into(),
         cloud: CloudSpec::default(),
+        reading: Default::default(),
         id: IdSource::Column("id".into()),
         text: Template::parse("{text}").unwrap(),
         existing_label: None,
@@ -57,8 +63,12 @@ pub(super) fn put_parquet(path: &Path, batch: &RecordBatch, rows_per_group: usiz
     put(path, bytes);
 }
 
-/// The batch as CSV: nulls are empty fields.
 pub(super) fn put_csv(path: &Path, batch: &RecordBatch, delimiter: u8) {
+    put(path, csv_of(batch, delimiter));
+}
+
+/// The batch as CSV: nulls are empty fields.
+fn csv_of(batch: &RecordBatch, delimiter: u8) -> Vec<u8> {
     let mut writer = csv::WriterBuilder::new().delimiter(delimiter).from_writer(Vec::new());
     let schema = batch.schema();
     writer.write_record(schema.fields().iter().map(|field| field.name())).unwrap();
@@ -74,7 +84,40 @@ pub(super) fn put_csv(path: &Path, batch: &RecordBatch, delimiter: u8) {
         });
         writer.write_record(values).unwrap();
     }
-    put(path, writer.into_inner().unwrap());
+    writer.into_inner().unwrap()
+}
+
+/// The batch as NDJSON: nulls stand in the first row and are left out of the others.
+fn json_of(batch: &RecordBatch) -> Vec<u8> {
+    let schema = batch.schema();
+    let mut lines = String::new();
+    for row in 0..batch.num_rows() {
+        let members = batch.columns().iter().zip(schema.fields()).filter_map(|(column, field)| {
+            let value = match column.data_type() {
+                _ if column.is_null(row) && row > 0 => return None,
+                _ if column.is_null(row) => "null".to_owned(),
+                DataType::Int64 => column.as_primitive::<Int64Type>().value(row).to_string(),
+                _ => serde_json::to_string(column.as_string::<i32>().value(row)).unwrap(),
+            };
+            Some(format!("\"{}\": {value}", field.name()))
+        });
+        lines.push_str(&format!("{{{}}}\n", members.collect::<Vec<_>>().join(", ")));
+    }
+    lines.into_bytes()
+}
+
+pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(bytes).unwrap();
+    packed.finish().unwrap()
+}
+
+pub(super) fn zstd(bytes: &[u8]) -> Vec<u8> {
+    // With a checksum, as the command writes it.
+    let mut packed = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+    packed.include_checksum(true).unwrap();
+    packed.write_all(bytes).unwrap();
+    packed.finish().unwrap()
 }
 
 /// Rows with these ids and a text that tells them apart.
@@ -150,9 +193,18 @@ fn csv_refusal(text: impl AsRef<[u8]>) -> String {
 
 #[derive(Clone, Copy, Debug)]
 enum Written {
-    Parquet { rows_per_group: usize },
+    Parquet {
+        rows_per_group: usize,
+    },
     Csv,
     Tsv,
+    CsvGz,
+    CsvZst,
+    Ndjson,
+    NdjsonGz,
+    JsonlZst,
+    /// Parquet in a folder of its own, which is a column after the others.
+    Folders,
 }
 
 fn written() -> impl Strategy<Value = Written> {
@@ -160,6 +212,12 @@ fn written() -> impl Strategy<Value = Written> {
         (1_usize..9).prop_map(|rows_per_group| Written::Parquet { rows_per_group }),
         Just(Written::Csv),
         Just(Written::Tsv),
+        Just(Written::CsvGz),
+        Just(Written::CsvZst),
+        Just(Written::Ndjson),
+        Just(Written::NdjsonGz),
+        Just(Written::JsonlZst),
+        Just(Written::Folders),
     ]
 }
 
@@ -230,12 +288,31 @@ proptest! {
                 }
                 Written::Csv => put_csv(&name.with_extension("csv"), &piece, b','),
                 Written::Tsv => put_csv(&name.with_extension("tsv"), &piece, b'\t'),
+                Written::CsvGz => {
+                    put(&name.with_extension("csv.gz"), gzip(&csv_of(&piece, b',')));
+                }
+                Written::Folders => {
+                    let name = folder.path().join(format!("piece={number}/a.parquet"));
+                    put_parquet(&name, &piece, 5);
+                }
+                Written::Ndjson => put(&name.with_extension("ndjson"), json_of(&piece)),
+                Written::NdjsonGz => {
+                    put(&name.with_extension("ndjson.gz"), gzip(&json_of(&piece)));
+                }
+                Written::JsonlZst => {
+                    put(&name.with_extension("jsonl.zst"), zstd(&json_of(&piece)));
+                }
+                Written::CsvZst => {
+                    put(&name.with_extension("csv.zst"), zstd(&csv_of(&piece, b',')));
+                }
             }
         }
         let input = OrderedInput::open(&told(folder.path())).unwrap();
         prop_assert_eq!(input.files().len(), cuts.len() - 1);
         prop_assert!(!keeps_order || input.is_in_order());
-        prop_assert_eq!(read(&input, &whole(&input)), expected);
+        let (columns, rows) = read(&input, &whole(&input));
+        let columns = columns.project(&[0, 1, 2]).unwrap();
+        prop_assert_eq!((columns, rows), expected);
     }
 
     #[test]
@@ -416,6 +493,125 @@ fn csv_ids_are_integers_only_if_all_in_all_files_are_canonical() {
     let (_, rows) = read(&input, &whole(&input));
     let ids: Vec<_> = rows.into_iter().map(|row| row.id).collect();
     assert_eq!(ids, ["007", "10", "7", "9"].map(|id| RowId::Text(id.into())));
+}
+
+#[test]
+fn other_delimiters_and_quotes_and_no_header_give_the_same_rows() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("a.txt");
+    put(&path, "2;'two; \"2\"'\n1;'it''s'\n");
+    let mut told = spec(&path);
+    told.reading.format = Some(FileFormat::Csv);
+    told.reading.delimiter = Some(';');
+    told.reading.quote = Some('\'');
+    told.reading.header = false;
+    told.id = IdSource::Column("column_1".into());
+    told.text = Template::parse("column_2").unwrap();
+    let input = OrderedInput::open(&told).unwrap();
+    let (columns, rows) = read(&input, &whole(&input));
+    let texts: Vec<_> = rows.iter().map(|row| row.text.as_deref().unwrap()).collect();
+    assert_eq!(texts, ["it's", "two; \"2\""]);
+    assert_eq!(columns.schema().field(1).name(), "column_2");
+
+    put(&path, "1\t\"a\n2\tb\n");
+    told.reading.format = Some(FileFormat::Tsv);
+    (told.reading.delimiter, told.reading.quote) = (None, None);
+    let input = OrderedInput::open(&told).unwrap();
+    let (_, rows) = read(&input, &whole(&input));
+    assert_eq!(rows[0].text.as_deref(), Some("\"a"));
+}
+
+/// Rows with these ids, each with a text that tells its place in id order.
+fn with_ids(ids: ArrayRef, texts: &[&str]) -> RecordBatch {
+    let texts: ArrayRef = Arc::new(StringArray::from(texts.to_vec()));
+    RecordBatch::try_from_iter([("id", ids), ("text", texts)]).unwrap()
+}
+
+#[test]
+fn ids_of_every_type_are_in_order_and_repeated_and_null_ones_are_found() {
+    let places = ["third", "first", "second"];
+    let bytes: [[u8; 16]; 3] = [[200; 16], [7; 16], [127; 16]];
+    let strings: StringArray = ["k", "a", "b"].into_iter().map(Some).collect();
+    let types: [ArrayRef; 8] = [
+        Arc::new(FixedSizeBinaryArray::try_from_iter(bytes.iter()).unwrap()),
+        Arc::new(BinaryArray::from_iter_values([&b"\xff"[..], b"", b"\x00a"])),
+        Arc::new(UInt64Array::from(vec![u64::MAX, 3, i64::MAX as u64 + 1])),
+        Arc::new(arrow::array::Int8Array::from(vec![5, -128, -1])),
+        Arc::new(strings.clone()),
+        arrow::compute::cast(&strings, &DataType::Utf8View).unwrap(),
+        arrow::compute::cast(
+            &strings,
+            &DataType::Dictionary(DataType::Int8.into(), DataType::Utf8.into()),
+        )
+        .unwrap(),
+        Arc::new(BinaryViewArray::from_iter_values([&b"\xff"[..], b"", b"\x00a"])),
+    ];
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("a.parquet");
+    for ids in types {
+        let data_type = ids.data_type().clone();
+        for sort_memory in [0, 64 << 20] {
+            put_parquet(&path, &with_ids(ids.clone(), &places), 2);
+            let input = OrderedInput::open(&InputSpec { sort_memory, ..spec(&path) }).unwrap();
+            let (columns, rows) = read(&input, &whole(&input));
+            let texts: Vec<_> = rows.iter().map(|row| row.text.as_deref().unwrap()).collect();
+            assert_eq!(texts, ["first", "second", "third"], "{data_type}");
+            assert!(rows.is_sorted_by_key(|row| row.id.clone()), "{data_type}");
+            assert_eq!(columns.column(0).data_type(), &data_type);
+        }
+        let twice = arrow::compute::concat(&[&ids, &ids.slice(1, 1)]).unwrap();
+        put_parquet(&path, &with_ids(twice, &["x"; 4]), 2);
+        let error = refusal(&spec(&path)).to_string();
+        assert!(error.starts_with("row 4 of `a.parquet` has the same id as row 2"), "{error}");
+        let null = arrow::array::new_null_array(&data_type, 1);
+        put_parquet(
+            &path,
+            &with_ids(arrow::compute::concat(&[&ids, &null]).unwrap(), &["x"; 4]),
+            2,
+        );
+        let error = refusal(&spec(&path)).to_string();
+        assert!(error.starts_with("row 4 of `a.parquet` has no id"), "{error}");
+    }
+}
+
+#[test]
+fn ids_are_what_they_are_told_to_be() {
+    let folder = TempDir::new().unwrap();
+    let told = |name: &str, text: &str, id_type| {
+        let path = folder.path().join(name);
+        put(&path, text);
+        let mut told = spec(&path);
+        told.reading.id_type = id_type;
+        told
+    };
+    let ids = |spec: &InputSpec| {
+        let input = OrderedInput::open(spec).unwrap();
+        read(&input, &whole(&input)).1.into_iter().map(|row| row.id).collect::<Vec<_>>()
+    };
+    let texts = ["10", "9"].map(|id| RowId::Text(id.into()));
+    let integers = [9, 10].map(RowId::Integer);
+    let csv = "id,text\n9,x\n10,y\n";
+    assert_eq!(ids(&told("a.csv", csv, IdType::String)), texts);
+    assert_eq!(ids(&told("a.csv", csv, IdType::Integer)), integers);
+    let mixed = "{\"id\": 9, \"text\": \"x\"}\n{\"id\": \"10\", \"text\": \"y\"}\n";
+    assert_eq!(ids(&told("a.ndjson", mixed, IdType::String)), texts);
+    assert_eq!(ids(&told("a.ndjson", mixed, IdType::Integer)), integers);
+
+    let refused = |name: &str, text: &str, id_type| refusal(&told(name, text, id_type)).to_string();
+    let found = refused("a.csv", "id,text\n9,x\n007,y\n", IdType::Integer);
+    assert!(found.starts_with("the id on line 3 of `a.csv` is no integer"), "{found}");
+    let found = refused("a.ndjson", "{\"id\": 1}\n{\"id\": 1.0, \"text\": 1}\n", IdType::Integer);
+    assert!(found.starts_with("the id on line 2 of `a.ndjson` is no integer"), "{found}");
+    assert_eq!(
+        refused("a.ndjson", mixed, IdType::Auto),
+        "the id on line 2 of `a.ndjson` is a string and that on line 1 of `a.ndjson` an integer; \
+         make them one kind, or read all as strings with `--id-type string`"
+    );
+    let path = folder.path().join("a.parquet");
+    put_parquet(&path, &numbered([1]), 1);
+    let mut told = spec(&path);
+    told.reading.id_type = IdType::String;
+    assert!(refusal(&told).to_string().contains("`id_type`"));
 }
 
 #[test]

@@ -45,6 +45,18 @@ impl Job {
         compare("unsure", optional(&self.prompt.unsure_code), optional(&now.prompt.unsure_code));
         compare("id", &self.input.id.to_string(), &now.input.id.to_string());
         compare("text", self.input.text.source(), now.input.text.source());
+        let (reads, will_read) = (&self.input.reading, &now.input.reading);
+        compare("input.format", &json(&reads.format), &json(&will_read.format));
+        compare("input.delimiter", &json(&reads.delimiter), &json(&will_read.delimiter));
+        compare("input.quote", &json(&reads.quote), &json(&will_read.quote));
+        compare("input.encoding", &json(&reads.encoding), &json(&will_read.encoding));
+        compare("input.header", &json(&reads.header), &json(&will_read.header));
+        compare("input.id_type", &json(&reads.id_type), &json(&will_read.id_type));
+        compare(
+            "input.hive_partitioning",
+            &json(&reads.hive_partitioning),
+            &json(&will_read.hive_partitioning),
+        );
         compare(
             "input.existing_label",
             optional(&self.input.existing_label),
@@ -102,10 +114,13 @@ fn optional(value: &Option<String>) -> &str {
     value.as_deref().unwrap_or("none")
 }
 
-/// A plain enumeration as the config spells it.
+/// A plain value as the config spells it.
 fn json<T: serde::Serialize>(value: &T) -> String {
-    let json = serde_json::to_string(value).unwrap_or_default();
-    json.trim_matches('"').to_owned()
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(text)) => text,
+        Ok(serde_json::Value::Null) | Err(_) => "none".to_owned(),
+        Ok(value) => value.to_string(),
+    }
 }
 
 /// Both texts quoted, each a window that shows the first character that differs.
@@ -159,6 +174,25 @@ mod tests {
                 "label `Rural`: was there, is now not there",
                 "code of label `Urban`: was \"A\", is now \"X\"",
                 "label `Country`: was not there, is now there",
+            ]
+        );
+    }
+
+    #[test]
+    fn files_that_are_read_otherwise_are_another_job() {
+        let was = sample(25, 10);
+        let mut now = was.clone();
+        now.input.reading.delimiter = Some(';');
+        now.input.reading.quote = None;
+        now.input.reading.header = false;
+        let found: Vec<String> =
+            was.differences(&now).iter().map(|difference| difference.to_string()).collect();
+        assert_eq!(
+            found,
+            [
+                "input.delimiter: was \"none\", is now \";\"",
+                "input.quote: was \"\\\"\", is now \"none\"",
+                "input.header: was \"true\", is now \"false\"",
             ]
         );
     }

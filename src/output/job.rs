@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 pub use crate::domain::spec::Layout;
 use crate::domain::spec::{IdSource, OnDuplicateId, ProviderKind};
-use crate::domain::{JobSpec, Label, Plan, Stretch, Template, UnixMillis, hex};
+use crate::domain::{JobSpec, Label, Plan, Reading, Stretch, Template, UnixMillis, hex};
 
 /// The version of every format in an output folder that this program writes.
 pub const FORMAT_VERSION: u32 = 1;
@@ -47,6 +47,9 @@ pub struct Job {
 pub struct InputIdentity {
     /// Its files, in order.
     pub files: Vec<FileIdentity>,
+    /// How its files become rows, as far as that was told.
+    #[serde(default, skip_serializing_if = "Reading::is_default")]
+    pub reading: Reading,
     /// Where a row's id comes from.
     pub id: IdSource,
     /// How a row's text is made.
@@ -114,6 +117,7 @@ impl Job {
             layout: spec.output.layout.unwrap_or(Layout::Replace),
             input: InputIdentity {
                 files,
+                reading: spec.input.reading.clone(),
                 id: spec.input.id.clone(),
                 text: spec.input.text.clone(),
                 existing_label: spec.input.existing_label.clone(),
@@ -258,6 +262,7 @@ pub(in crate::output) mod tests {
                     bytes: 1_000,
                     modified: UnixMillis(1_799_999_999_000),
                 }],
+                reading: Reading::default(),
                 id: IdSource::Column("id".into()),
                 text: Template::parse("{street}, {city}").unwrap(),
                 existing_label: None,

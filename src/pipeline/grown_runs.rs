@@ -84,6 +84,7 @@ impl World {
             input: InputSpec {
                 location: self.folder.path().join("rows.csv").into(),
                 cloud: CloudSpec::default(),
+                reading: Default::default(),
                 id: IdSource::Column("id".into()),
                 text: Template::parse("{text}").unwrap(),
                 existing_label: None,

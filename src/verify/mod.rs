@@ -104,6 +104,7 @@ fn spec(job: &Job, input: &ComparedInput, cloud: &CloudSpec) -> InputSpec {
     InputSpec {
         location: input.location.clone(),
         cloud: cloud.clone(),
+        reading: job.input.reading.clone(),
         id: job.input.id.clone(),
         text: job.input.text.clone(),
         existing_label: job.input.existing_label.clone(),

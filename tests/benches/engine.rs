@@ -21,7 +21,7 @@ use batchclass::domain::spec::{
     AnswerForm, BatchSpec, CloudSpec, IdSource, InputSpec, KeySource, Limits, ModelSpec,
     OnDuplicateId, OutputSpec, ProviderKind, SORT_MEMORY, Vocabulary,
 };
-use batchclass::domain::{Clock, Event, JobSpec, Location, Template, Tokens, Usage};
+use batchclass::domain::{Clock, Event, JobSpec, Location, Reading, Template, Tokens, Usage};
 use batchclass::llm::codes::{self, LabelDraft};
 use batchclass::llm::provider::{
     ChatReply, ChatRequest, Finish, Provider, ProviderError, RateHeaders,
@@ -90,6 +90,7 @@ fn job(input: Location, out: Location, rows_per_call: NonZeroU32) -> Result<JobS
             on_duplicate_id: OnDuplicateId::Error,
             sort_memory: SORT_MEMORY,
             temp_dir: std::env::temp_dir(),
+            reading: Reading::default(),
         },
         instructions: "You classify UK postal addresses into residential segments.".into(),
         codebook: codes::assign(drafts.collect(), None, &counter)?,

@@ -41,6 +41,7 @@ pub fn orders_job(input: &Path, output: &Path, rows_per_part: u32) -> JobSpec {
         input: InputSpec {
             location: input.into(),
             cloud: CloudSpec::default(),
+            reading: Default::default(),
             id: IdSource::Column("id".into()),
             text: Template::parse("text").unwrap(),
             existing_label: None,

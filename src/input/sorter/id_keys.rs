@@ -1,6 +1,6 @@
 //! The ids of a stretch of rows, in a form that is compared without knowing their column's type.
 //!
-//! Integers keep their order as unsigned ones; strings are compared by their bytes. Both compare as
+//! Integers keep their order as unsigned ones; strings and bytes are compared by their bytes. Both compare as
 //! `RowId` does.
 
 use std::io::{self, Write};
@@ -9,6 +9,8 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, UInt64Type};
 use arrow::error::ArrowError;
+
+use crate::input::ids::{is_bytes, unpacked, unpacked_type};
 
 /// The sign of a 64-bit integer: without it negative numbers come first.
 const SIGN: u64 = 1 << 63;
@@ -34,7 +36,7 @@ pub(super) enum IdKey {
 impl IdKeys {
     /// No ids yet, of a column of this type.
     pub(super) fn new(data_type: &DataType) -> IdKeys {
-        match data_type.is_integer() {
+        match unpacked_type(data_type).is_integer() {
             true => IdKeys::Integers(Vec::new()),
             false => IdKeys::Texts { bytes: Vec::new(), ends: Vec::new() },
         }
@@ -42,6 +44,7 @@ impl IdKeys {
 
     /// Appends the ids of further rows, none of them null.
     pub(super) fn extend(&mut self, ids: &ArrayRef) -> Result<(), ArrowError> {
+        let ids = &unpacked(ids)?;
         match self {
             IdKeys::Integers(keys) if ids.data_type() == &DataType::UInt64 => {
                 keys.extend_from_slice(ids.as_primitive::<UInt64Type>().values());
@@ -52,10 +55,13 @@ impl IdKeys {
                 keys.extend(ids.iter().map(|id| id.cast_unsigned() ^ SIGN));
             }
             IdKeys::Texts { bytes, ends } => {
-                let ids = cast(ids, &DataType::LargeUtf8)?;
-                let ids = ids.as_string::<i64>();
+                let binary = match is_bytes(ids.data_type()) {
+                    true => cast(ids, &DataType::LargeBinary)?,
+                    false => cast(&cast(ids, &DataType::LargeUtf8)?, &DataType::LargeBinary)?,
+                };
+                let ids = binary.as_binary::<i64>();
                 for at in 0..ids.len() {
-                    bytes.extend_from_slice(ids.value(at).as_bytes());
+                    bytes.extend_from_slice(ids.value(at));
                     ends.push(bytes.len());
                 }
             }

@@ -7,6 +7,7 @@ use super::temp_folder::TempFolder;
 use super::{SortError, Sorter};
 use crate::domain::spec::OnDuplicateId;
 use crate::input::InputError;
+use crate::input::ids::unpacked_type;
 use crate::input::order::{check_nulls, duplicate};
 use crate::input::table::Columns;
 
@@ -31,7 +32,11 @@ pub(super) fn prove(sorter: &Sorter<'_>) -> Result<u64, SortError> {
             let (_, runs) = match &mut spilled {
                 Some(spilled) => spilled,
                 None => {
-                    let each = if id_type.is_integer() { INTEGER_BYTES } else { TEXT_BYTES };
+                    let each = if unpacked_type(id_type).is_integer() {
+                        INTEGER_BYTES
+                    } else {
+                        TEXT_BYTES
+                    };
                     let folder = sorter.new_folder(tables.rows() * each)?;
                     let file = folder.new_file("proof")?;
                     spilled.insert((folder, KeyRunWriter::new(file, sorter.memory)))

@@ -417,8 +417,8 @@ fn a_huge_row_stands_in_a_page_of_its_own() {
     let bench = Bench::new();
     bench.put(&[numbered([2, 1])]);
     let spec = InputSpec { sort_memory: 1 << 20, ..bench.spec() };
-    let location = InputLocation::resolve(&spec.location, &spec.cloud).unwrap();
-    let tables = Arc::new(Tables::open(&location).unwrap());
+    let location = InputLocation::resolve(&spec.location, &spec.cloud, None).unwrap();
+    let tables = Arc::new(Tables::open(&location, &spec).unwrap());
     let sorter = Sorter::new(&tables, 0, &spec);
     let ids: Vec<i64> = (0..2_000).collect();
     let huge = "x".repeat(500_000);
