@@ -164,6 +164,17 @@ fn answer(user: &str) -> String {
     content
 }
 
+/// How many items a message of Ondine's asks about: `Process these 100 items and ...`.
+fn items_of_peer(user: &str) -> Option<usize> {
+    user.strip_prefix("Process these ")?.split(' ').next()?.parse().ok()
+}
+
+/// What Ondine asks for.
+fn answer_of_peer(items: usize) -> String {
+    let items = (1..=items).map(|id| format!("{{\"id\":{id},\"result\":\"A\"}}"));
+    format!("[{}]", items.collect::<Vec<_>>().join(","))
+}
+
 fn usage(bytes: usize) -> Usage {
     let prompt = Tokens(u32::try_from(bytes / 4).unwrap_or(u32::MAX));
     Usage { prompt, completion: Tokens(300), ..Usage::default() }
@@ -191,7 +202,10 @@ struct Message {
 async fn complete(body: Bytes) -> impl IntoResponse {
     let asked: Option<Asked> = serde_json::from_slice(&body).ok();
     let user = asked.and_then(|asked| asked.messages.into_iter().next_back());
-    let content = user.map_or_else(String::new, |message| answer(&message.content));
+    let content = user.map_or_else(String::new, |message| match items_of_peer(&message.content) {
+        Some(items) => answer_of_peer(items),
+        None => answer(&message.content),
+    });
     let Usage { prompt, completion, .. } = usage(body.len());
     let mut reply = String::with_capacity(content.len() * 2 + 256);
     // The only characters that need escaping are the quotes of the answer itself.

@@ -10,21 +10,37 @@ as CSV, a rerun over the finished output, and how cost grows with the rows. Need
 --only picks among the parts; --quick makes every input a tenth.
 """
 
+import importlib.util
 import json
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import rows
-from bench import Checks, Client, arguments, expect_exit, free_port, parsed, say, table
+from bench import Checks, arguments, free_port, parsed, say, table
 from sort import measured
 from throughput import profile
 
-PARTS = ["http", "engine", "memory", "scale"]
+PARTS = ["http", "engine", "memory", "scale", "peers"]
 CONFIG_LABELS = ["Prime City Professionals", "Urban Terraces", "Suburban Families", "Market Town Comfort", "Rural Fringe"]
 SORTED_MB, SHUFFLED_MB = 192, 256
+
+# The nearest rival that packs several rows into a call and can be told an address. It holds its rows in a data frame.
+ONDINE = """
+import sys, pandas
+from ondine import PipelineBuilder
+source, base_url, rows, rows_per_call = sys.argv[1:]
+frame = pandas.read_parquet(source, columns=["address"]).head(int(rows))
+builder = PipelineBuilder.create().from_dataframe(frame, input_columns=["address"], output_columns=["label"])
+builder = builder.with_prompt("Classify as A or B: {address}").with_batch_size(int(rows_per_call)).with_concurrency(16)
+builder = builder.with_llm(provider="openai_compatible", model="gpt-4o-mini", base_url=base_url, api_key="none")
+labels = builder.build().execute().data["label"]
+assert (labels == "A").sum() == int(rows), labels.value_counts()
+"""
 
 
 def main():
@@ -84,12 +100,21 @@ def fresh(folder):
     return out
 
 
+@dataclass
+class Run:
+    seconds: float
+    cpu_seconds: float
+    peak_mb: float
+
+
 def whole_job(given, source, server, *flags, prefix=()):
-    """One run over HTTP into a new output."""
-    out = fresh(given.folder)
+    """One run over HTTP into a new output.
+
+    Without its events: a process begins with the peak memory of its parent, and this one's has to stay small.
+    """
     flags = ["--rows-per-call", given.rows_per_call, "--tokens-per-call", 32_000, *flags]
-    client = Client(given.binary, source, out, given.config, server.base_url, *flags, prefix=prefix)
-    return expect_exit(client.wait(), 0)
+    command = [*prefix, given.binary, source, fresh(given.folder), "--config", given.config, "--base-url", server.base_url]
+    return Run(*measured([*command, "--progress", "none", *flags], 0, 3))
 
 
 def http(given, checks):
@@ -173,6 +198,28 @@ def scale(given, checks):
     table(["rows, engine without HTTP", "seconds", "CPU s per M rows", "peak MB"], lines)
     spread = max(costs) / min(costs) - 1
     checks.claim("CPU a row within 10 %", spread <= 0.10, f"{spread:.1%}")
+
+
+def peers(given, checks):
+    if importlib.util.find_spec("ondine") is None:
+        return say("ondine is not installed (pip install ondine pandas pyarrow)")
+    count = given.rows // given.scale
+    few = min(20_000, count)
+    source = rows.make(given.folder / f"rows-{count}.parquet", count)
+    with FixedAnswers(given.engine) as server:
+        command = [sys.executable, "-c", ONDINE, source, server.base_url, few, given.rows_per_call]
+        # The start (imports, reading) is not what is compared: a run of one call is taken off.
+        start = measured([*command[:-2], given.rows_per_call, given.rows_per_call], 0)
+        theirs = measured(command, 0)
+        ours = [whole_job(given, source, server, "--limit", few) for _ in range(given.runs)]
+    seconds, cpu = theirs[0] - start[0], theirs[1] - start[1]
+    rate = few / statistics.median(run.seconds for run in ours)
+    ours_cpu = statistics.median(run.cpu_seconds for run in ours) / few * 1e6
+    lines = [
+        ["batchclass, the whole process", f"{rate:,.0f}", f"{ours_cpu:.1f}", f"{statistics.median(run.peak_mb for run in ours):.0f}"],
+        ["Ondine, 16 at once, without its start", f"{few / seconds:,.0f}", f"{cpu / few * 1e6:.1f}", f"{theirs[2]:.0f}"],
+    ]
+    table([f"{few:,} rows, {given.rows_per_call} a call", "rows/s", "client CPU s per M rows", "peak MB"], lines)
 
 
 if __name__ == "__main__":

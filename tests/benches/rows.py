@@ -5,7 +5,9 @@ column; the same arguments give the same rows. Needs pyarrow.
 """
 
 import importlib.util
+import subprocess
 import sys
+from pathlib import Path
 
 from bench import ROOT
 
@@ -37,9 +39,16 @@ def words():
 
 
 def make(path, rows, shuffled=False):
-    """Rows with `id` (int64) and `address` as Parquet or CSV, by the path's suffix; made once."""
-    if path.exists():
-        return path
+    """Rows with `id` (int64) and `address` as Parquet or CSV, by the path's suffix; made once.
+
+    In a process of its own: a child begins with the peak memory of its parent.
+    """
+    if not path.exists():
+        subprocess.run([sys.executable, __file__, path, str(rows), *(["--shuffled"] if shuffled else [])], check=True)
+    return path
+
+
+def make_here(path, rows, shuffled):
     pa = arrow()
     pc = pa.compute
     lists = [pa.array(words_of) for words_of in words()]
@@ -59,7 +68,6 @@ def make(path, rows, shuffled=False):
             part = numbers[first : first + ROWS_PER_WRITE]
             writer.write_table(pa.table([ids(pa, part), addresses(pa, part, lists, first)], schema=schema), **flags)
     unfinished.rename(path)
-    return path
 
 
 def ids(pa, numbers):
@@ -80,3 +88,7 @@ def addresses(pa, numbers, lists, seed):
     houses, streets, kinds, towns = (drawn(list_, at) for at, list_ in enumerate(lists))
     streets = pc.binary_join_element_wise(street_number.cast(pa.string()), streets, kinds, " ")
     return pc.binary_join_element_wise(houses, streets, towns, postcode.cast(pa.string()), "")
+
+
+if __name__ == "__main__":
+    make_here(Path(sys.argv[1]), int(sys.argv[2]), "--shuffled" in sys.argv)
