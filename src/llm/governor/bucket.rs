@@ -5,6 +5,7 @@
 //! away meanwhile, so charges stand by themselves for a while and the level is computed from them
 //! anew: a bucket that was empty in between stays right.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -27,13 +28,16 @@ pub(super) struct Bucket {
     base: (Scaled, i64),
     /// Whether nothing is known of the time before the base: then the bucket was full.
     is_base_unknown: bool,
+    /// The level just after the last charge, for the limit that it was computed with.
+    last: Cell<Option<(u64, Scaled, i64)>>,
 }
 
 impl Bucket {
     /// A bucket that may have been full two spans ago and has been left alone since.
     pub(super) fn new(span: Duration, now: Moment) -> Bucket {
         let since = millis(now) - 2 * span_millis(span);
-        Bucket { span, charges: BTreeMap::new(), base: (0, since), is_base_unknown: true }
+        let charges = BTreeMap::new();
+        Bucket { span, charges, base: (0, since), is_base_unknown: true, last: Cell::new(None) }
     }
 
     /// Writes a charge down that was sent at `sent`.
@@ -53,21 +57,23 @@ impl Bucket {
         // What was folded into the base already counts from there.
         let at = grid(at).max(self.base.1);
         *self.charges.entry(at).or_default() += amount;
+        self.last.set(None);
     }
 
     /// Takes a charge back; what has been folded stays.
     pub(super) fn take(&mut self, sent: Moment, amount: u64) {
         if let Some(charge) = self.charges.get_mut(&grid(millis(sent))) {
             *charge = charge.saturating_sub(amount);
+            self.last.set(None);
         }
     }
 
     /// Puts `settled` in the place of `reserved`.
     pub(super) fn settle(&mut self, sent: Moment, reserved: u64, settled: u64) {
-        if settled > reserved {
-            self.add(sent, settled - reserved);
-        } else {
-            self.take(sent, reserved - settled);
+        match settled.checked_sub(reserved) {
+            Some(0) => {}
+            Some(more) => self.add(sent, more),
+            None => self.take(sent, reserved - settled),
         }
     }
 
@@ -82,6 +88,7 @@ impl Bucket {
             let level = self.drained(self.base_level(limit), at - self.base.1, limit);
             self.base = (level + self.scaled(amount), at);
             self.is_base_unknown = false;
+            self.last.set(None);
         }
     }
 
@@ -99,16 +106,27 @@ impl Bucket {
     }
 
     fn scaled_level(&self, limit: u64, now: Moment) -> Scaled {
-        let (mut level, mut at) = (self.base_level(limit), self.base.1);
-        for (sent, amount) in &self.charges {
-            level = self.drained(level, sent - at, limit) + self.scaled(*amount);
-            at = *sent;
-        }
+        let (level, at) = self.after_last_charge(limit);
         // Nanoseconds, unlike the charges: a promised moment has to be the moment.
         let passed = i128::try_from(now.0.as_nanos()).unwrap_or(i128::MAX)
             - i128::from(at) * NANOS_PER_MILLI;
         let passed = u128::try_from(passed).unwrap_or(0);
         level.saturating_sub(passed.saturating_mul(u128::from(limit)))
+    }
+
+    fn after_last_charge(&self, limit: u64) -> (Scaled, i64) {
+        if let Some((computed_with, level, at)) = self.last.get()
+            && computed_with == limit
+        {
+            return (level, at);
+        }
+        let (mut level, mut at) = (self.base_level(limit), self.base.1);
+        for (sent, amount) in &self.charges {
+            level = self.drained(level, sent - at, limit) + self.scaled(*amount);
+            at = *sent;
+        }
+        self.last.set(Some((limit, level, at)));
+        (level, at)
     }
 
     fn base_level(&self, limit: u64) -> Scaled {

@@ -18,10 +18,10 @@ const OBSERVED_LEFT_LASTS: Duration = Duration::from_secs(60);
 const UNEXPLAINED: u64 = 20;
 /// Beside another user of the same limit, so much of it is left free, in thousandths, for what that
 /// one sends before the next reply tells of it.
-const BESIDE_OTHERS: u64 = 20;
+const BESIDE_OTHERS: u64 = 25;
 
 /// And so much more where the reply is a minute late.
-const MORE_EACH_MINUTE: u64 = 40;
+const MORE_EACH_MINUTE: u64 = 30;
 /// By so much, in thousandths of the limit, the pace beside another user is faster than what that
 /// one leaves.
 const FASTER: u64 = 60;
@@ -181,7 +181,7 @@ mod tests {
     fn somebody_elses_share_is_theirs_and_a_little_more_is_left_free() {
         let mut ceiling = Ceiling::new(Some(1_000), MINUTE);
         ceiling.observe_left(300, 200, None, Duration::ZERO, at(0));
-        assert_eq!(ceiling.at(at(0), 1000), Some(480));
+        assert_eq!(ceiling.at(at(0), 1000), Some(475));
         ceiling.observe_left(300, 690, None, Duration::ZERO, at(0));
         assert_eq!(ceiling.at(at(0), 1000), Some(990), "one per cent is nobody");
     }

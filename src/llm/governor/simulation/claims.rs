@@ -404,6 +404,10 @@ fn any_limits() -> impl Strategy<Value = Limits> {
     )
 }
 
+fn tokens_per_minute(limits: &Limits) -> u32 {
+    limits.tokens_per_minute.map_or(0, NonZeroU32::get)
+}
+
 /// A world whose estimates are never too low.
 fn any_world() -> impl Strategy<Value = World> {
     let size = (100_u32..=60_000).prop_flat_map(|most| (1..=most, Just(most)));
@@ -429,6 +433,8 @@ fn any_world() -> impl Strategy<Value = World> {
             let largest = base.enforced.iter().filter(|it| !it.name.counts_requests());
             let largest = largest.map(|it| it.limit).min().unwrap_or(u64::MAX) * 4 / 10;
             let most = size.1.min(u32::try_from(largest).unwrap_or(u32::MAX)).max(20);
+            // Some two thousand calls a minute are enough to find a fault with.
+            let least = (tokens_per_minute(&limits) / 2_000).clamp(size.0.min(most), most);
             let shift = wall.0 as i64 - NOON.0 as i64;
             let enforced = as_told(&limits, skew).into_iter().map(|mut it| {
                 if let Kind::Fixed(span, first) = &mut it.kind
@@ -441,7 +447,7 @@ fn any_world() -> impl Strategy<Value = World> {
             });
             World {
                 enforced: enforced.collect(),
-                tokens: size.0.min(most)..=most,
+                tokens: least..=most,
                 output,
                 overestimate: 0..=over,
                 latency: latency.0..=latency.1,
@@ -458,7 +464,7 @@ fn any_world() -> impl Strategy<Value = World> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn no_minute_no_day_and_no_slice_at_the_server_is_ever_over_its_limit(world in any_world()) {
