@@ -18,6 +18,7 @@ mod grown;
 mod guarantees;
 mod killed;
 mod layering;
+mod limits;
 mod offline;
 mod resume;
 mod s3;

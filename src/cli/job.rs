@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::environment;
 use super::label_setting::LabelSetting;
-use super::settings::{InputSettings, ModelSettings, Settings, TaskSettings};
+use super::settings::{InputSettings, LimitSettings, ModelSettings, Settings, TaskSettings};
 use super::storage::{EndpointError, cloud};
 use super::values::{Count, LayoutChoice};
+use crate::domain::limits::Rules;
 use crate::domain::spec::{
     API_KEY_ENV, AnswerForm, BASE_URL, BatchSpec, CONNECT_TIMEOUT_S, DEDUPE_TEXTS, GIVE_UP_AFTER_S,
     IdSource, InputSpec, LABEL_COLUMN, Limits, MAX_ATTEMPTS, MAX_OUTPUT_TOKENS, ModelSpec,
@@ -21,6 +22,7 @@ use crate::domain::{
     Tokens,
 };
 use crate::llm::codes::{self, LabelDraft};
+use crate::llm::governor::vendors::{rules_of, vendor_at};
 use crate::llm::provider::Endpoint;
 use crate::llm::token_counter::{TokenCounter, vocabulary_of};
 
@@ -184,15 +186,8 @@ pub fn job(
         },
         instructions: instructions(&task, provider)?,
         codebook: codebook(labels, task.unsure, model.vocabulary)?,
+        limits: limits_of(limits, &model),
         model,
-        limits: Limits {
-            tokens_per_minute: limits
-                .tokens_per_minute
-                .and_then(|limit| NonZeroU32::new(small(limit))),
-            requests_per_minute: limits
-                .requests_per_minute
-                .and_then(|limit| NonZeroU32::new(small(limit))),
-        },
         batch: BatchSpec {
             rows_per_call: at_least_one(batch.rows_per_call.map_or(ROWS_PER_CALL, small)),
             tokens_per_call: Tokens(batch.tokens_per_call.map_or(TOKENS_PER_CALL, small)),
@@ -242,6 +237,36 @@ fn files_reading(settings: &InputSettings) -> Result<Reading, JobError> {
         }
         _ => Ok(reading),
     }
+}
+
+/// The account's numbers, and the rules of whoever is asked, where the config has none of its own.
+fn limits_of(settings: LimitSettings, model: &ModelSpec) -> Limits {
+    let theirs = rules_of(settings.vendor.unwrap_or_else(|| vendor_at(&model.host())));
+    let slice = settings.slice_s.map(|seconds| Duration::from_secs(seconds.get()));
+    let slice_or = |theirs| slice.map_or(theirs, |slice| Some(slice).filter(|it| !it.is_zero()));
+    Limits {
+        tokens_per_minute: settings.tokens_per_minute.and_then(a_minute),
+        requests_per_minute: settings.requests_per_minute.and_then(a_minute),
+        input_tokens_per_minute: settings.input_tokens_per_minute.and_then(a_minute),
+        output_tokens_per_minute: settings.output_tokens_per_minute.and_then(a_minute),
+        requests_per_day: settings.requests_per_day.and_then(|most| NonZeroU64::new(most.get())),
+        tokens_per_day: settings.tokens_per_day.and_then(|most| NonZeroU64::new(most.get())),
+        on_daily_limit: settings.on_daily_limit.unwrap_or_default(),
+        rules: Rules {
+            charge_rule: settings.charge_rule.unwrap_or(theirs.charge_rule),
+            cached_tokens: settings.cached_tokens.unwrap_or(theirs.cached_tokens),
+            refused_calls: settings.refused_calls.unwrap_or(theirs.refused_calls),
+            minute_window: settings.minute_window.unwrap_or(theirs.minute_window),
+            day_window: settings.day_window.unwrap_or(theirs.day_window),
+            request_slice: slice_or(theirs.request_slice),
+            token_slice: slice_or(theirs.token_slice),
+            request_headers_are_daily: theirs.request_headers_are_daily,
+        },
+    }
+}
+
+fn a_minute<const MIN: u64, const MAX: u64>(limit: Count<MIN, MAX>) -> Option<NonZeroU32> {
+    NonZeroU32::new(small(limit))
 }
 
 /// The three settings that have no default.
@@ -399,6 +424,7 @@ mod tests {
 
     use super::super::config_file::parse;
     use super::*;
+    use crate::domain::limits::{ChargeRule, DayWindow, Vendor};
 
     const TASK: &str = "id = 'id'\ntext = 'text'\ninstructions = 'Sort.'\n\
                         labels = [{ name = 'a' }, { name = 'b' }]\n";
@@ -553,6 +579,30 @@ mod tests {
         let limits = job.unwrap().limits;
         assert_eq!(limits.tokens_per_minute, None);
         assert_eq!(limits.requests_per_minute, NonZeroU32::new(5));
+    }
+
+    #[test]
+    fn the_rules_are_those_of_the_host_unless_the_config_says_otherwise() {
+        let rules = |model: &str, limits: &str| {
+            let model = format!("name = 'm'\napi_key_env = 'K'\n{model}[limits]\n{limits}");
+            with_model(&model).unwrap().limits.rules
+        };
+        let azure = "base_url = 'https://x.openai.azure.com/openai/v1'\n";
+        assert_eq!(rules(azure, ""), rules_of(Vendor::Azure));
+        assert_eq!(rules("", ""), rules_of(Vendor::Openai));
+        assert_eq!(rules("base_url = 'http://127.0.0.1:8/v1'\n", ""), rules_of(Vendor::Local));
+        assert_eq!(rules(azure, "vendor = 'groq'"), rules_of(Vendor::Groq));
+        let own = rules(azure, "charge_rule = 'input'\nslice_s = 0\nday_window = 'utc'");
+        let expected = Rules {
+            charge_rule: ChargeRule::Input,
+            request_slice: None,
+            day_window: DayWindow::Utc,
+            ..rules_of(Vendor::Azure)
+        };
+        assert_eq!(own, expected);
+        let sliced = rules(azure, "slice_s = 1");
+        let second = Some(Duration::from_secs(1));
+        assert_eq!((sliced.request_slice, sliced.token_slice), (second, second));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use toml::de::DeValue;
 use super::label_setting::LabelSetting;
 use super::section::{Refusal, Section, section};
 use super::values::{Bytes, Count, Delimiter, LayoutChoice, ProgressMode, Quote, Reasons, Span};
+use crate::domain::limits::{ChargeRule, Counting, DayWindow, MinuteWindow, OnDailyLimit, Vendor};
 use crate::domain::reading::{Encoding, FileFormat, HivePartitioning, IdType};
 use crate::domain::spec::{AnswerForm, KeySource, OnDuplicateId, ProviderKind, Vocabulary};
 
@@ -170,6 +171,84 @@ section! {
         /// Seldom the limit that binds, since a call carries many rows.
         #[arg(env = "BATCHCLASS_REQUESTS_PER_MINUTE", value_name = "REQUESTS")]
         requests_per_minute: Whole32,
+
+        /// Input tokens a minute, where they are limited by themselves; 0 = no limit [default: 0]
+        ///
+        /// Anthropic's ITPM, for one. It holds beside tokens_per_minute.
+        #[arg(env = "BATCHCLASS_INPUT_TOKENS_PER_MINUTE", value_name = "TOKENS")]
+        input_tokens_per_minute: Whole32,
+
+        /// Output tokens a minute, where they are limited by themselves; 0 = no limit [default: 0]
+        ///
+        /// Anthropic's OTPM, for one. Hidden reasoning counts as output.
+        #[arg(env = "BATCHCLASS_OUTPUT_TOKENS_PER_MINUTE", value_name = "TOKENS")]
+        output_tokens_per_minute: Whole32,
+
+        /// Requests a day; 0 = no limit [default: 0]
+        ///
+        /// With 10,000 a day and 50 rows a call a job gets 500,000 rows done in a day.
+        #[arg(env = "BATCHCLASS_REQUESTS_PER_DAY", value_name = "REQUESTS")]
+        requests_per_day: Whole,
+
+        /// Tokens a day; 0 = no limit [default: 0]
+        ///
+        /// What earlier runs of the same output used counts, also of runs that crashed.
+        #[arg(env = "BATCHCLASS_TOKENS_PER_DAY", value_name = "TOKENS")]
+        tokens_per_day: Whole,
+
+        /// What happens when a day's limit is used up [default: wait]
+        ///
+        /// `wait` says when there is room again and goes on then; `stop` ends the run with exit
+        /// code 5, and the same command goes on another day.
+        #[arg(env = "BATCHCLASS_ON_DAILY_LIMIT", value_name = "wait|stop")]
+        on_daily_limit: OnDailyLimit,
+
+        /// Whose rules the limits follow [default: by the address]
+        ///
+        /// What a call counts differs from provider to provider; docs/pacing.md has the table.
+        /// Name the one behind a gateway. One of openai, azure, anthropic, gemini, groq, mistral,
+        /// deepseek, together, cerebras, openrouter, local, other.
+        #[arg(env = "BATCHCLASS_VENDOR", value_name = "NAME")]
+        vendor: Vendor,
+
+        /// What a call counts towards limits on tokens [default: the vendor's]
+        ///
+        /// `usage`: prompt and reply; `max`: that, but at least the room for the reply; `sum`:
+        /// prompt and room for the reply; `input`: the prompt alone.
+        #[arg(env = "BATCHCLASS_CHARGE_RULE", value_name = "usage|max|sum|input")]
+        charge_rule: ChargeRule,
+
+        /// Whether prompt tokens from the provider's cache count [default: the vendor's]
+        ///
+        /// What is not counted is learned from what replies report.
+        #[arg(env = "BATCHCLASS_CACHED_TOKENS", value_name = "counted|free")]
+        cached_tokens: Counting,
+
+        /// Whether the tokens of a call that is answered 429 count [default: the vendor's]
+        ///
+        /// Its request counts in any case.
+        #[arg(env = "BATCHCLASS_REFUSED_CALLS", value_name = "counted|free")]
+        refused_calls: Counting,
+
+        /// What a minute is to the provider [default: the vendor's]
+        ///
+        /// `rolling`: any 60 seconds, safe for all; `fixed`: a counter that begins anew each
+        /// minute; `bucket`: one that fills up steadily, which suits large calls.
+        #[arg(env = "BATCHCLASS_MINUTE_WINDOW", value_name = "rolling|fixed|bucket")]
+        minute_window: MinuteWindow,
+
+        /// What a day is to the provider [default: the vendor's]
+        ///
+        /// `rolling`: any 24 hours, safe for all; `utc` and `pacific`: from midnight to midnight.
+        #[arg(env = "BATCHCLASS_DAY_WINDOW", value_name = "rolling|utc|pacific")]
+        day_window: DayWindow,
+
+        /// Seconds over which a minute's limits are enforced as well; 0 = none [default: the vendor's]
+        ///
+        /// With 10 no ten seconds take more than a sixth of each limit a minute, and no call is
+        /// larger than that. Example: --slice-s 10
+        #[arg(env = "BATCHCLASS_SLICE_S", value_name = "SECONDS")]
+        slice_s: Count<0, 59>,
     }
 }
 

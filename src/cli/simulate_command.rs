@@ -9,7 +9,8 @@ use super::run_command::Failure;
 use super::values::share;
 use super::{console, signals};
 use crate::simulate::{
-    self, Admission, Faults, Refusal, RefusedParameter, Settings, SimulateError,
+    self, Admission, Faults, HeaderStyle, MinuteKind, Refusal, RefusedParameter, Settings,
+    SimulateError,
 };
 
 /// The server's limits, its pace and what it answers.
@@ -24,10 +25,60 @@ pub struct SimulateArguments {
     /// Requests in any 60 seconds; 0 = no limit
     #[arg(long, value_name = "REQUESTS", default_value_t = 0, help_heading = "Limits")]
     pub requests_per_minute: u32,
+    /// Input tokens a minute; 0 = no limit
+    #[arg(long, value_name = "TOKENS", default_value_t = 0, help_heading = "Limits")]
+    pub input_tokens_per_minute: u32,
+    /// Output tokens a minute; 0 = no limit
+    #[arg(long, value_name = "TOKENS", default_value_t = 0, help_heading = "Limits")]
+    pub output_tokens_per_minute: u32,
+    /// Requests a day; 0 = no limit
+    #[arg(long, value_name = "REQUESTS", default_value_t = 0, help_heading = "Limits")]
+    pub requests_per_day: u32,
+    /// Tokens a day; 0 = no limit
+    #[arg(long, value_name = "TOKENS", default_value_t = 0, help_heading = "Limits")]
+    pub tokens_per_day: u32,
+    /// How long a day is, seconds: a short one lets a run meet its end
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = Settings::DAY_SECONDS,
+        help_heading = "Limits"
+    )]
+    pub day_s: u32,
+    /// What a minute is: any 60 seconds, a counter that begins anew, or a bucket
+    #[arg(
+        long,
+        value_name = "rolling|fixed|bucket",
+        default_value = "rolling",
+        value_parser = minute,
+        help_heading = "Limits"
+    )]
+    pub minute_window: MinuteKind,
+    /// Enforce the minute's limits over any so many seconds as well; 0 = not
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, help_heading = "Limits")]
+    pub slice_s: u32,
+    /// Share of the tokens a minute that somebody else uses all the time
+    #[arg(
+        long,
+        value_name = "SHARE",
+        default_value_t = 0.0,
+        value_parser = share,
+        help_heading = "Limits"
+    )]
+    pub second_client: f64,
+    /// Whose spelling the rate headers have
+    #[arg(
+        long,
+        value_name = "openai|azure|anthropic|groq|none",
+        default_value = "openai",
+        value_parser = header_style,
+        help_heading = "Limits"
+    )]
+    pub headers: HeaderStyle,
     /// What a request counts on admission
     #[arg(
         long,
-        value_name = "usage|max-tokens",
+        value_name = "usage|max-tokens|max|input",
         default_value = "usage",
         value_parser = admission,
         help_heading = "Limits"
@@ -139,6 +190,15 @@ impl SimulateArguments {
         Settings {
             tokens_per_minute: limit(self.tokens_per_minute),
             requests_per_minute: limit(self.requests_per_minute),
+            input_tokens_per_minute: limit(self.input_tokens_per_minute),
+            output_tokens_per_minute: limit(self.output_tokens_per_minute),
+            requests_per_day: limit(self.requests_per_day),
+            tokens_per_day: limit(self.tokens_per_day),
+            day_seconds: self.day_s,
+            minute: self.minute_window,
+            slice_seconds: self.slice_s,
+            second_client: self.second_client,
+            headers: self.headers,
             admission: self.admission,
             charge_rejected: self.charge_rejected,
             charge_schema: !self.free_schema,
@@ -204,7 +264,17 @@ pub(super) fn simulate(arguments: &SimulateArguments) -> Result<ExitCode, Failur
 }
 
 fn admission(text: &str) -> Result<Admission, String> {
-    text.replace('-', "_").parse().map_err(|_| "it wants usage or max-tokens".to_owned())
+    text.replace('-', "_")
+        .parse()
+        .map_err(|_| "it wants usage, max-tokens, max or input".to_owned())
+}
+
+fn minute(text: &str) -> Result<MinuteKind, String> {
+    text.parse::<MinuteKind>().map_err(|error| error.to_string())
+}
+
+fn header_style(text: &str) -> Result<HeaderStyle, String> {
+    text.parse::<HeaderStyle>().map_err(|error| error.to_string())
 }
 
 fn refused_parameter(text: &str) -> Result<RefusedParameter, String> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use crate::domain::Reason;
+use crate::domain::limits::{ChargeRule, Counting, DayWindow, MinuteWindow, OnDailyLimit, Vendor};
 use crate::domain::reading::{Encoding, FileFormat, HivePartitioning, IdType};
 use crate::domain::spec::{AnswerForm, KeySource, Layout, OnDuplicateId, ProviderKind, Vocabulary};
 
@@ -344,6 +345,25 @@ macro_rules! choice {
 choice!(ProviderKind { Openai => "openai", Lexical => "lexical", });
 choice!(Vocabulary { O200k => "o200k", Cl100k => "cl100k", });
 choice!(AnswerForm { Array => "array", Object => "object", Lines => "lines", });
+choice!(Vendor {
+    Openai => "openai",
+    Azure => "azure",
+    Anthropic => "anthropic",
+    Gemini => "gemini",
+    Groq => "groq",
+    Mistral => "mistral",
+    Deepseek => "deepseek",
+    Together => "together",
+    Cerebras => "cerebras",
+    Openrouter => "openrouter",
+    Local => "local",
+    Other => "other",
+});
+choice!(ChargeRule { Usage => "usage", Max => "max", Sum => "sum", Input => "input", });
+choice!(Counting { Counted => "counted", Free => "free", });
+choice!(MinuteWindow { Rolling => "rolling", Fixed => "fixed", Bucket => "bucket", });
+choice!(DayWindow { Rolling => "rolling", Utc => "utc", Pacific => "pacific", });
+choice!(OnDailyLimit { Wait => "wait", Stop => "stop", });
 choice!(KeySource { Random => "random", Id => "id", });
 choice!(LayoutChoice { Auto => "auto", Replace => "replace", Append => "append", });
 choice!(FileFormat {

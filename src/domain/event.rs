@@ -114,6 +114,23 @@ pub enum Event {
         /// Tokens in the ledger's last 60 s.
         window_tokens: u64,
     },
+    /// The provider answered 429: no call starts for a while.
+    Held {
+        /// For how long, seconds.
+        seconds: f64,
+        /// How long the provider asked to wait, seconds, if it said so. After ten minutes one call
+        /// asks again all the same.
+        asked: Option<f64>,
+    },
+    /// A day's limit is used up: the run waits, or ends if it was told to.
+    DailyLimitUsed {
+        /// Its key in `[limits]`.
+        limit: String,
+        /// What it allows.
+        most: u64,
+        /// Until there is room for another call, seconds.
+        resets_in: f64,
+    },
     /// The rolling minute crossed a mark upwards.
     WindowCrossed {
         /// 85, 95 or 98 per cent of the limit.
@@ -222,6 +239,12 @@ pub enum WaitFor {
     Tokens,
     /// The request window.
     Requests,
+    /// The window of input tokens.
+    InputTokens,
+    /// The window of output tokens.
+    OutputTokens,
+    /// A day's limit that is used up.
+    Day,
     /// The even spread of calls over the minute.
     Spread,
     /// A 429's Retry-After.

@@ -1,11 +1,13 @@
 //! The words that all stages share: plain values, no I/O, no async.
 
+pub mod charge;
 pub mod clock;
 pub mod codebook;
 pub mod event;
 pub mod guard;
 pub mod hex;
 pub mod interleave;
+pub mod limits;
 pub mod location;
 pub mod outcome;
 pub mod plan;
@@ -17,6 +19,7 @@ pub mod template;
 pub mod text_hash;
 pub mod tokens;
 
+pub use charge::{Charge, ChargeSum};
 pub use clock::{Clock, Moment, UnixMillis};
 pub use codebook::{Codebook, CodebookError, Label, LabelIndex};
 pub use event::{Event, EventSink};

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::limits::Limits;
 use super::{Codebook, Location, Reading, Reason, Template, Tokens};
 
 /// Default of [`BatchSpec::rows_per_call`].
@@ -223,15 +224,6 @@ impl ModelSpec {
         let is_loopback = name == "localhost" || address.is_ok_and(|address| address.is_loopback());
         if is_loopback { "localhost".to_owned() } else { authority.to_owned() }
     }
-}
-
-/// How fast the model may be asked. `None` is no limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// Tokens in any 60 seconds, prompt and reply together.
-    pub tokens_per_minute: Option<NonZeroU32>,
-    /// Requests in any 60 seconds.
-    pub requests_per_minute: Option<NonZeroU32>,
 }
 
 /// How rows are packed into calls.

@@ -12,8 +12,9 @@ use super::keys::{Key, KeyStream};
 use super::output_budget::OutputBudget;
 use super::prompt::Prompt;
 use super::provider::{ChatReply, ChatRequest, Provider, ProviderError, ResponseFormat};
+use crate::domain::limits::Rules;
 use crate::domain::spec::{AnswerForm, KeySource, ModelSpec};
-use crate::domain::{Row, Tokens};
+use crate::domain::{Charge, Row, Tokens};
 
 /// A request that is ready to be sent.
 #[derive(Clone, Debug)]
@@ -22,8 +23,8 @@ pub struct PreparedCall {
     pub request: ChatRequest,
     /// The rows' keys, in the rows' order.
     pub keys: Vec<Key>,
-    /// What the call is expected to be charged.
-    pub reserved: Tokens,
+    /// What the call is expected to count.
+    pub reserved: Charge,
     /// The prompt as counted here, a schema included.
     pub counted: Tokens,
     /// The complete reply as counted here.
@@ -35,6 +36,7 @@ pub struct Asker {
     prompt: Arc<Prompt>,
     keys: KeyStream,
     provider: Arc<dyn Provider>,
+    rules: Rules,
     learned: Mutex<Learned>,
 }
 
@@ -57,7 +59,14 @@ impl Asker {
             dialect.lower_form_to(FormRung::Array);
         }
         let budget = OutputBudget::new(model.max_output_tokens, is_reasoning_model(&model.name));
-        Asker { prompt, keys, provider, learned: Mutex::new(Learned { dialect, budget }) }
+        let learned = Mutex::new(Learned { dialect, budget });
+        Asker { prompt, keys, provider, rules: Rules::default(), learned }
+    }
+
+    /// The same asker of a provider that counts by `rules`.
+    #[must_use]
+    pub fn counted_by(self, rules: Rules) -> Asker {
+        Asker { rules, ..self }
     }
 
     /// What the batcher has to reckon with: the fixed part of a call, and what a row adds to it
@@ -77,13 +86,14 @@ impl Asker {
         }
     }
 
-    /// What a call with these rows is expected to be charged.
-    pub fn estimate(&self, rows: &[Row]) -> Tokens {
+    /// What a call with these rows is expected to count.
+    pub fn estimate(&self, rows: &[Row]) -> Charge {
         let learned = self.learned();
         let rung = learned.dialect.form();
         let counted = self.counted(rung, rows);
         let answer = self.prompt.answer_tokens(rung.answer_form(), rows.len());
-        learned.budget.estimate(counted, answer)
+        let most = learned.budget.max_completion_tokens(answer);
+        self.rules.charge(&learned.budget.expected_usage(counted, answer), most)
     }
 
     /// The rows that one call takes of these, and the rest. Only the form `object` leaves a rest:
@@ -113,7 +123,8 @@ impl Asker {
             max_completion_tokens: learned.budget.max_completion_tokens(answer),
             dialect: learned.dialect.clone(),
         };
-        let reserved = learned.budget.estimate(counted, answer);
+        let expected = learned.budget.expected_usage(counted, answer);
+        let reserved = self.rules.charge(&expected, request.max_completion_tokens);
         PreparedCall { request, keys, reserved, counted, answer }
     }
 
@@ -123,6 +134,12 @@ impl Asker {
     /// Those of [`Provider::ask`].
     pub async fn send(&self, call: &PreparedCall) -> Result<ChatReply, ProviderError> {
         self.provider.ask(&call.request).await
+    }
+
+    /// What a call counts that got this reply: what was expected, if the reply does not tell.
+    pub fn charged(&self, call: &PreparedCall, reply: &ChatReply) -> Charge {
+        let most = call.request.max_completion_tokens;
+        reply.usage.as_ref().map_or(call.reserved, |usage| self.rules.charge(usage, most))
     }
 
     /// Learns what such a call is charged.

@@ -9,7 +9,7 @@ use super::journal::{PastCharge, SYNC_WITHIN, past_charges, replay};
 use super::output_folder::tests::{spec, spent, write_all};
 use super::part_writer::tests::sealed;
 use super::*;
-use crate::domain::{LabelIndex, Outcome, PartNumber, Tokens, UnixMillis};
+use crate::domain::{Charge, LabelIndex, Outcome, PartNumber, Tokens, UnixMillis};
 
 fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/formats/v1/out")
@@ -57,8 +57,8 @@ fn an_output_of_version_1_is_read_with_all_that_it_holds() {
     assert_eq!(
         charges,
         [
-            PastCharge { at, tokens: Tokens(720), is_settled: true },
-            PastCharge { at, tokens: Tokens(900), is_settled: false },
+            PastCharge { at, charge: Charge::of_tokens(Tokens(720)).into(), is_settled: true },
+            PastCharge { at, charge: Charge::of_tokens(Tokens(900)).into(), is_settled: false },
         ]
     );
     let claim = fs::read(fixture().join(CONTROL).join("claim-r1.json")).unwrap();
@@ -153,10 +153,10 @@ fn write_samples() {
     };
     let mut journal = journal::Journal::open(spec, &journal::Replay::default(), |_| true).unwrap();
     let at = UnixMillis(1_800_000_000_500);
-    journal.call_sent(1, Tokens(900), at).unwrap();
+    journal.call_sent(1, Charge::of_tokens(Tokens(900)), at).unwrap();
     journal.reply(&journal::tests_support::reply_for(1, &[0, 12])).unwrap();
-    journal.call_settled(1, Tokens(720)).unwrap();
-    journal.call_sent(2, Tokens(900), at).unwrap();
+    journal.call_settled(1, Charge::of_tokens(Tokens(720))).unwrap();
+    journal.call_sent(2, Charge::of_tokens(Tokens(900)), at).unwrap();
     journal.close().unwrap();
     let claimant = Claimant {
         version: FORMAT_VERSION,

@@ -100,7 +100,8 @@ fn record(
     }
 }
 
-/// What the ledger keeps for a call: the provider's own count, or the estimate without one.
-pub(super) fn charged(prepared: &PreparedCall, reply: &ChatReply) -> Tokens {
-    reply.usage.map_or(prepared.reserved, |usage| usage.total())
+/// What a call costs: the provider's own count, or what was expected without one.
+pub(super) fn cost(prepared: &PreparedCall, reply: &ChatReply) -> Tokens {
+    let expected = || prepared.reserved.input + prepared.reserved.output;
+    reply.usage.map_or_else(expected, |usage| usage.total())
 }

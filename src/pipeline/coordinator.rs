@@ -75,6 +75,8 @@ pub(super) struct Coordinator<'a> {
     suspects: Suspects,
     last_rejection: Option<String>,
     announced: Option<(WaitFor, Moment)>,
+    /// Whether it was told that a day's limit is used up.
+    told_of_the_day: bool,
     storage: StorageWatch,
     /// Why a commit fails that is going to be tried again.
     storage_error: Option<OutputError>,
@@ -102,6 +104,7 @@ impl<'a> Coordinator<'a> {
             suspects: Suspects::default(),
             last_rejection: None,
             announced: None,
+            told_of_the_day: false,
             storage: StorageWatch::new(job.give_up_after, getrandom::u64().unwrap_or_default()),
             storage_error: None,
             unjournaled: Vec::new(),

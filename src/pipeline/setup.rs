@@ -34,13 +34,13 @@ pub(super) fn prompt(job: &JobSpec) -> Arc<Prompt> {
 pub(super) fn batch_limits(
     job: &JobSpec,
     asker: &Asker,
-    largest_call: Option<Tokens>,
+    largest_call: Option<(Tokens, &'static str)>,
 ) -> Result<BatchLimits, RunError> {
     let rows_per_call =
         NonZeroUsize::try_from(job.batch.rows_per_call).unwrap_or(NonZeroUsize::MIN);
     let wanted = job.batch.tokens_per_call;
     let (limit, setting) = match largest_call {
-        Some(largest) if largest < wanted => (largest, "half of limits.tokens_per_minute"),
+        Some((largest, why)) if largest < wanted => (largest, why),
         _ => (wanted, "batch.tokens_per_call"),
     };
     let limits = asker.limits(rows_per_call, limit);
@@ -67,8 +67,8 @@ pub(super) fn cramped(job: &JobSpec, limits: &BatchLimits) -> Option<String> {
     let is_held_back = most < job.batch.tokens_per_call;
     (is_held_back && fitting < rows / 2).then(|| {
         format!(
-            "a call may take half of limits.tokens_per_minute, {most} tokens; beside the prompt \
-             ({} tokens) about {fitting} rows of {USUAL_ROW} tokens fit, not {rows}",
+            "the limits leave a call {most} tokens; beside the prompt ({} tokens) about {fitting} \
+             rows of {USUAL_ROW} tokens fit, not {rows}",
             limits.fixed
         )
     })
@@ -203,7 +203,7 @@ pub(super) fn id_column(job: &JobSpec) -> &str {
     }
 }
 
-/// A governor that knows what earlier runs were charged in the last minute.
+/// A governor that knows what earlier runs were charged as far back as any limit does.
 ///
 /// # Errors
 /// If the record of charges can't be read.
@@ -214,12 +214,12 @@ pub(super) fn governor(
 ) -> Result<Governor, RunError> {
     let now = clock.now();
     let seed = getrandom::u64().unwrap_or_default();
-    let mut governor = Governor::new(job.limits, seed, now);
     let wall = clock.wall();
+    let mut governor = Governor::new(job.limits, seed, now, wall);
     let past = journal::past_charges(journal_folder, wall).map_err(OutputError::from)?;
-    let charges = past.into_iter().map(|charge| PastCharge {
-        age: Duration::from_millis(wall.0.saturating_sub(charge.at.0)),
-        tokens: charge.tokens,
+    let charges = past.into_iter().map(|past| PastCharge {
+        age: Duration::from_millis(wall.0.saturating_sub(past.at.0)),
+        charge: past.charge,
     });
     governor.restore(charges, now);
     Ok(governor)

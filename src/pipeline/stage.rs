@@ -46,7 +46,8 @@ impl Staged {
     ) -> Result<Staged, RunError> {
         let keys = KeyStream::new(secret, run);
         let provider = Arc::clone(&context.provider);
-        let asker = Arc::new(Asker::new(Arc::clone(&prompt), keys, provider, &job.model));
+        let asker = Asker::new(Arc::clone(&prompt), keys, provider, &job.model);
+        let asker = Arc::new(asker.counted_by(job.limits.rules));
         let governor = setup::governor(job, &folder.journal_folder(), &*context.clock)?;
         let limits = setup::batch_limits(job, &asker, governor.largest_call())?;
         Ok(Staged { prompt, asker, governor, batcher: Batcher::new(limits) })

@@ -1,15 +1,18 @@
 //! An OpenAI-compatible loopback server to rehearse a job against.
 //!
-//! It keeps an exact rolling minute of tokens and requests, answers with the embedded scorer (or
+//! It enforces an account's limits exactly, answers with the embedded scorer (or
 //! known labels), misbehaves as told, and counts every row, so that what a job will cost, how long
 //! it will take and what it does in trouble is known before the first paid call.
 //! `docs/simulate.md` is its manual.
 
+mod account;
 mod act;
 mod answers;
 mod connections;
+mod gauge;
 pub mod gold;
 mod meter;
+mod rate_headers;
 mod reply;
 mod server;
 pub mod settings;
@@ -29,7 +32,9 @@ use answers::Answers;
 use connections::{Connection, Connections};
 use gold::{Gold, GoldError};
 use server::Server;
-pub use settings::{Admission, Faults, Refusal, RefusedParameter, Settings, SettingsError};
+pub use settings::{
+    Admission, Faults, HeaderStyle, MinuteKind, Refusal, RefusedParameter, Settings, SettingsError,
+};
 pub use tally::Stats;
 
 /// The port unless another is given.

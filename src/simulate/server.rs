@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::body::{Bytes, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -17,15 +17,17 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use tokio::sync::watch;
 
+use super::account::Amounts;
 use super::act::{Act, Headers, OpenRequest, error_response, with_headers};
 use super::answers::{Answers, AskedRow};
 use super::connections::Connection;
 use super::meter::{Fitted, Meter};
+use super::rate_headers::{rate_headers, retry_after, whole_seconds};
 use super::reply::{Fate, compose};
 use super::settings::{Admission, Refusal, Settings};
 use super::tally::{Charge, Ending, Stats, Tally};
 use super::window::Overrun;
-use super::wire::{REFUSAL_TEXT, Said, WireError, WireRequest, completion, rate_headers};
+use super::wire::{REFUSAL_TEXT, Said, WireError, WireRequest, completion};
 use crate::domain::Moment;
 use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::spec::AnswerForm;
@@ -126,11 +128,7 @@ impl Server {
             answers,
             prompts: PromptCache::default(),
             clock: SystemClock::start(),
-            tally: Mutex::new(Tally::new(
-                settings.tokens_per_minute,
-                settings.requests_per_minute,
-                settings.charge_rejected,
-            )),
+            tally: Mutex::new(Tally::new(&settings)),
             arrivals: AtomicU64::new(0),
             closing,
             settings,
@@ -149,9 +147,9 @@ impl Server {
         let mut tally = self.tally();
         let now = tally.arrive(arrived, self.clock.wall());
         tally.count_bad_request();
-        let (tokens, requests) = tally.left(now);
+        let headers = self.rate_headers(&mut tally, now);
         drop(tally);
-        with_headers(error_response(error), rate_headers(tokens, requests).collect())
+        with_headers(error_response(error), headers)
     }
 
     /// Decides what becomes of a request and charges it.
@@ -181,21 +179,25 @@ impl Server {
         };
         let prompt = self.meter.prompt(&fitted, request.user(), schema.as_deref());
         let completion_tokens = draft.visible.completion;
-        let reserved = match self.settings.admission {
-            Admission::Usage => completion_tokens,
-            Admission::MaxTokens => most.unwrap_or(completion_tokens),
+        let (input, output) = (u64::from(prompt), u64::from(completion_tokens));
+        let room = most.map_or(output, u64::from);
+        let tokens = match self.settings.admission {
+            Admission::Usage => input + output,
+            Admission::MaxTokens => input + room,
+            Admission::Max => (input + output).max(room),
+            Admission::Input => input,
         };
         let asked: Vec<u64> = rows.iter().map(|row| row.hash).collect();
         let charge = Charge {
-            prompt: u64::from(prompt),
-            completion: u64::from(completion_tokens),
-            tokens: u64::from(prompt) + u64::from(reserved),
+            prompt: input,
+            completion: output,
+            amounts: Amounts { tokens, input, output },
             rows: &asked,
         };
         let headers = match self.admit(&charge, fate, arrived) {
             Ok(headers) => headers,
             Err((overrun, headers)) => {
-                let error = too_fast(&request.model, overrun, charge.tokens);
+                let error = too_fast(&request.model, overrun, tokens);
                 return Decision::AtOnce(with_headers(error_response(&error), headers));
             }
         };
@@ -303,18 +305,21 @@ impl Server {
         if admitted.is_ok() && fate.hangs {
             tally.count_hang();
         }
-        let (tokens_left, requests_left) = tally.left(now);
+        let mut headers = self.rate_headers(&mut tally, now);
         drop(tally);
-        let mut headers: Headers = rate_headers(tokens_left, requests_left).collect();
         match admitted {
             Ok(()) => Ok(headers),
             Err(overrun) => {
                 if let Overrun::Until(wait) = overrun {
-                    headers.push((header::RETRY_AFTER, whole_seconds(wait).into()));
+                    headers.extend(retry_after(self.settings.headers, wait));
                 }
                 Err((overrun, headers))
             }
         }
+    }
+
+    fn rate_headers(&self, tally: &mut Tally, now: Moment) -> Headers {
+        rate_headers(self.settings.headers, tally.account(), now, self.clock.wall())
     }
 
     /// Waits until the server is to end.
@@ -334,10 +339,6 @@ fn too_fast(model: &str, overrun: Overrun, requested: u64) -> WireError {
              minute."
         ),
     })
-}
-
-fn whole_seconds(wait: Duration) -> u64 {
-    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
 /// The name of a row's text in the tally: fixed keys, so that it is the same in every run.

@@ -11,6 +11,25 @@ pub struct Settings {
     pub tokens_per_minute: Option<u32>,
     /// Requests in any 60 seconds. Default: none.
     pub requests_per_minute: Option<u32>,
+    /// Input tokens a minute. Default: none.
+    pub input_tokens_per_minute: Option<u32>,
+    /// Output tokens a minute. Default: none.
+    pub output_tokens_per_minute: Option<u32>,
+    /// Requests a day. Default: none.
+    pub requests_per_day: Option<u32>,
+    /// Tokens a day. Default: none.
+    pub tokens_per_day: Option<u32>,
+    /// How long a day is, seconds; the first begins with the server.
+    /// Default: [`Settings::DAY_SECONDS`].
+    pub day_seconds: u32,
+    /// What a minute is. Default: `rolling`.
+    pub minute: MinuteKind,
+    /// The minute's limits are enforced over any so many seconds as well. Default: 0, none.
+    pub slice_seconds: u32,
+    /// The share of the tokens a minute that a second client uses all the time. Default: 0.
+    pub second_client: f64,
+    /// How rate headers are spelled. Default: `openai`.
+    pub headers: HeaderStyle,
     /// What a request is charged when it arrives. Default: `usage`.
     pub admission: Admission,
     /// Whether a request that is answered 429 takes its place in the window nevertheless.
@@ -92,6 +111,38 @@ pub enum Admission {
     Usage,
     /// Its prompt and the most tokens that it allows the reply.
     MaxTokens,
+    /// Its prompt and the reply, and at least the most tokens that it allows the reply.
+    Max,
+    /// Its prompt alone.
+    Input,
+}
+
+/// What a minute is to the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MinuteKind {
+    /// Any 60 seconds.
+    #[default]
+    Rolling,
+    /// A counter that begins anew each minute.
+    Fixed,
+    /// A bucket that fills up steadily.
+    Bucket,
+}
+
+/// How rate headers are spelled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HeaderStyle {
+    /// `x-ratelimit-*`, resets as Go prints durations.
+    #[default]
+    Openai,
+    /// `x-ratelimit-*`, resets in seconds, and `retry-after-ms`.
+    Azure,
+    /// `anthropic-ratelimit-*`, resets as RFC 3339 times, input and output apart.
+    Anthropic,
+    /// `x-ratelimit-*`, where those of requests are a day's.
+    Groq,
+    /// None.
+    None,
 }
 
 /// A parameter that the simulated model does not take.
@@ -124,6 +175,8 @@ pub enum Refusal {
 impl Settings {
     /// The seed unless another is given.
     pub const SEED: u64 = 1;
+    /// The length of a day unless another is given.
+    pub const DAY_SECONDS: u32 = 86_400;
     /// The column of a gold file with the text.
     pub const GOLD_TEXT_COLUMN: &str = "text";
     /// The column of a gold file with the label.
@@ -135,6 +188,15 @@ impl Default for Settings {
         Settings {
             tokens_per_minute: None,
             requests_per_minute: None,
+            input_tokens_per_minute: None,
+            output_tokens_per_minute: None,
+            requests_per_day: None,
+            tokens_per_day: None,
+            day_seconds: Settings::DAY_SECONDS,
+            minute: MinuteKind::default(),
+            slice_seconds: 0,
+            second_client: 0.0,
+            headers: HeaderStyle::default(),
             admission: Admission::default(),
             charge_rejected: false,
             charge_schema: true,
@@ -162,7 +224,7 @@ pub enum SettingsError {
     /// A share that is none.
     #[error("`{name}` is a share from 0 to 1, not {value}")]
     NotAShare {
-        /// The field of [`Faults`].
+        /// The field of [`Faults`] or [`Settings`].
         name: &'static str,
         /// What it was set to.
         value: f64,
@@ -196,7 +258,8 @@ impl Settings {
     /// # Errors
     /// The first setting that is out of its range.
     pub fn check(&self) -> Result<(), SettingsError> {
-        for (name, value) in self.faults.named() {
+        let shares = [("second_client", self.second_client)];
+        for (name, value) in self.faults.named().into_iter().chain(shares) {
             if !(0.0..=1.0).contains(&value) {
                 return Err(SettingsError::NotAShare { name, value });
             }
@@ -205,6 +268,8 @@ impl Settings {
             ("count_bias_percent", self.count_bias_percent, -90.0, 1000.0, "from -90 to 1000"),
             ("jitter_percent", self.jitter_percent, 0.0, 100.0, "from 0 to 100"),
             ("ms_per_output_token", self.ms_per_output_token, 0.0, 60_000.0, "from 0 to 60000"),
+            ("day_seconds", f64::from(self.day_seconds), 1.0, 86_400.0, "from 1 to 86400"),
+            ("slice_seconds", f64::from(self.slice_seconds), 0.0, 59.0, "from 0 to 59"),
             ("latency_ms", self.latency_ms as f64, 0.0, 86_400_000.0, "at most a day (86400000)"),
         ];
         for (name, value, least, most, range) in ranges {
@@ -255,8 +320,41 @@ impl FromStr for Admission {
     type Err = SettingsError;
 
     fn from_str(word: &str) -> Result<Admission, SettingsError> {
-        let choices = [("usage", Admission::Usage), ("max_tokens", Admission::MaxTokens)];
-        parse_word(word, &choices, "usage, max_tokens")
+        let choices = [
+            ("usage", Admission::Usage),
+            ("max_tokens", Admission::MaxTokens),
+            ("max", Admission::Max),
+            ("input", Admission::Input),
+        ];
+        parse_word(word, &choices, "usage, max_tokens, max, input")
+    }
+}
+
+impl FromStr for MinuteKind {
+    type Err = SettingsError;
+
+    fn from_str(word: &str) -> Result<MinuteKind, SettingsError> {
+        let choices = [
+            ("rolling", MinuteKind::Rolling),
+            ("fixed", MinuteKind::Fixed),
+            ("bucket", MinuteKind::Bucket),
+        ];
+        parse_word(word, &choices, "rolling, fixed, bucket")
+    }
+}
+
+impl FromStr for HeaderStyle {
+    type Err = SettingsError;
+
+    fn from_str(word: &str) -> Result<HeaderStyle, SettingsError> {
+        let choices = [
+            ("openai", HeaderStyle::Openai),
+            ("azure", HeaderStyle::Azure),
+            ("anthropic", HeaderStyle::Anthropic),
+            ("groq", HeaderStyle::Groq),
+            ("none", HeaderStyle::None),
+        ];
+        parse_word(word, &choices, "openai, azure, anthropic, groq, none")
     }
 }
 
@@ -311,6 +409,9 @@ mod tests {
     #[test]
     fn numbers_outside_their_range_are_refused() {
         let refused = [
+            Settings { slice_seconds: 60, ..Settings::default() },
+            Settings { second_client: 1.5, ..Settings::default() },
+            Settings { day_seconds: 0, ..Settings::default() },
             Settings { jitter_percent: 101.0, ..Settings::default() },
             Settings { ms_per_output_token: -1.0, ..Settings::default() },
             Settings { count_bias_percent: f64::INFINITY, ..Settings::default() },
@@ -322,6 +423,8 @@ mod tests {
     #[test]
     fn words_are_read_and_unknown_ones_name_the_choices() {
         assert_eq!("max_tokens".parse(), Ok(Admission::MaxTokens));
+        assert_eq!("bucket".parse(), Ok(MinuteKind::Bucket));
+        assert_eq!("groq".parse(), Ok(HeaderStyle::Groq));
         assert_eq!("pattern".parse(), Ok(RefusedParameter::Pattern));
         assert_eq!("status".parse(), Ok(Refusal::Status));
         let error = "never".parse::<Refusal>().unwrap_err();

@@ -7,7 +7,9 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::window::{Overrun, RollingMinute};
+use super::account::{Account, Amounts, Counted};
+use super::settings::Settings;
+use super::window::{MINUTE, Overrun, Rolling};
 use crate::domain::{Moment, UnixMillis};
 
 /// What `GET /stats` answers. All counts are since the start or the last reset.
@@ -97,8 +99,8 @@ pub(super) struct Charge<'a> {
     pub(super) prompt: u64,
     /// Completion tokens, as `usage` will report them.
     pub(super) completion: u64,
-    /// Tokens that the window is charged.
-    pub(super) tokens: u64,
+    /// What it counts towards the limits.
+    pub(super) amounts: Amounts,
     /// Hashes of the rows' texts.
     pub(super) rows: &'a [u64],
 }
@@ -120,23 +122,14 @@ pub(super) enum Ending {
     Closed,
 }
 
-/// What the limits have left, for the reply's headers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Left {
-    /// The limit.
-    pub(super) limit: u64,
-    /// What is left of it.
-    pub(super) remaining: u64,
-    /// Until all of it is back.
-    pub(super) reset: std::time::Duration,
-}
-
-/// All counts and both windows.
+/// All counts, and the account.
 #[derive(Debug)]
 pub(super) struct Tally {
     counts: Stats,
-    tokens: RollingMinute,
-    requests: RollingMinute,
+    account: Account,
+    /// Tokens and requests of any 60 seconds, whatever the limits are.
+    tokens: Rolling,
+    requests: Rolling,
     charge_rejected: bool,
     rows: HashMap<u64, RowState>,
     first: Option<Moment>,
@@ -145,14 +138,14 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// An empty tally with its limits a minute. With `charge_rejected` a request that does not
-    /// fit takes its place in the windows nevertheless.
-    pub(super) fn new(tokens: Option<u32>, requests: Option<u32>, charge_rejected: bool) -> Tally {
+    /// An empty tally with the limits of `settings`.
+    pub(super) fn new(settings: &Settings) -> Tally {
         Tally {
             counts: Stats::default(),
-            tokens: RollingMinute::new(tokens.map(u64::from)),
-            requests: RollingMinute::new(requests.map(u64::from)),
-            charge_rejected,
+            account: Account::new(settings),
+            tokens: Rolling::new(None, MINUTE),
+            requests: Rolling::new(None, MINUTE),
+            charge_rejected: settings.charge_rejected,
             rows: HashMap::new(),
             first: None,
             last: Moment::default(),
@@ -182,6 +175,7 @@ impl Tally {
         }
         self.counts.last_request_ms = self.counts.last_request_ms.max(wall.0);
         self.counts.requests += 1;
+        self.account.move_to(now);
         now
     }
 
@@ -199,25 +193,23 @@ impl Tally {
     pub(super) fn inject_429(&mut self, charge: &Charge<'_>, now: Moment) {
         self.counts.injected_429 += 1;
         if self.charge_rejected {
-            self.charge(charge.tokens, now);
+            self.charge(charge.amounts, now);
         }
     }
 
     /// Admits a request or answers it 429. An admitted one is open until [`Tally::end`].
     ///
     /// # Errors
-    /// How long to wait if it fits into neither or only one of the windows.
+    /// How long to wait if it does not fit into every limit.
     pub(super) fn admit(&mut self, charge: &Charge<'_>, now: Moment) -> Result<(), Overrun> {
-        let fits_tokens = self.tokens.check(charge.tokens, now);
-        let fits_requests = self.requests.check(1, now);
-        if let Some(overrun) = later(fits_tokens.err(), fits_requests.err()) {
+        if let Err(overrun) = self.account.check(charge.amounts, now) {
             self.counts.rejected_429 += 1;
             if self.charge_rejected && overrun != Overrun::Never {
-                self.charge(charge.tokens, now);
+                self.charge(charge.amounts, now);
             }
             return Err(overrun);
         }
-        self.charge(charge.tokens, now);
+        self.charge(charge.amounts, now);
         self.counts.open_requests += 1;
         self.counts.prompt_tokens += charge.prompt;
         self.counts.completion_tokens += charge.completion;
@@ -237,7 +229,9 @@ impl Tally {
         Ok(())
     }
 
-    fn charge(&mut self, tokens: u64, now: Moment) {
+    fn charge(&mut self, amounts: Amounts, now: Moment) {
+        let tokens = amounts.tokens;
+        self.account.charge(amounts, now);
         self.tokens.charge(tokens, now);
         self.requests.charge(1, now);
         self.counts.charged_tokens += tokens;
@@ -295,47 +289,32 @@ impl Tally {
         }
     }
 
-    /// What is left of the tokens and of the requests; `None` where there is no limit.
-    pub(super) fn left(&mut self, now: Moment) -> (Option<Left>, Option<Left>) {
-        (left_of(&mut self.tokens, now), left_of(&mut self.requests, now))
+    /// The account, for the headers of a reply.
+    pub(super) fn account(&mut self) -> &mut Account {
+        &mut self.account
     }
 
     /// All counts.
-    pub(super) fn stats(&self) -> Stats {
+    pub(super) fn stats(&mut self) -> Stats {
         let seconds = self.first.map_or(0.0, |first| self.last.since(first).as_secs_f64());
+        let share = self.share_after_first_minute(seconds as usize / 60);
         Stats {
             fullest_minute_tokens: self.tokens.fullest(),
             fullest_minute_requests: self.requests.fullest(),
             rows_distinct: self.rows.len() as u64,
             seconds,
             tokens_by_minute: self.charged_by_second.chunks(60).map(|it| it.iter().sum()).collect(),
-            share_after_first_minute: self.share_after_first_minute(seconds as usize / 60),
+            share_after_first_minute: share,
             ..self.counts.clone()
         }
     }
 
-    fn share_after_first_minute(&self, full_minutes: usize) -> Option<f64> {
-        let limit = self.tokens.limit().filter(|&limit| limit > 0)?;
+    fn share_after_first_minute(&mut self, full_minutes: usize) -> Option<f64> {
+        let limit = self.account.left(Counted::Tokens, self.last)?.limit;
         let minutes = full_minutes.checked_sub(1).filter(|&minutes| minutes > 0)?;
         let seconds = self.charged_by_second.iter().skip(60).take(minutes * 60);
         Some(seconds.sum::<u64>() as f64 / (limit as f64 * minutes as f64))
     }
-}
-
-/// The overrun that takes longer.
-fn later(one: Option<Overrun>, other: Option<Overrun>) -> Option<Overrun> {
-    match (one, other) {
-        (Some(Overrun::Until(one)), Some(Overrun::Until(other))) => {
-            Some(Overrun::Until(one.max(other)))
-        }
-        (Some(Overrun::Never), _) | (_, Some(Overrun::Never)) => Some(Overrun::Never),
-        (one, other) => one.or(other),
-    }
-}
-
-fn left_of(minute: &mut RollingMinute, now: Moment) -> Option<Left> {
-    let (limit, remaining) = (minute.limit()?, minute.remaining(now)?);
-    Some(Left { limit, remaining, reset: minute.reset_after(now) })
 }
 
 #[cfg(test)]
@@ -346,12 +325,18 @@ mod tests {
 
     fn ask(tally: &mut Tally, second: u64, tokens: u64, rows: &[u64]) -> Result<(), Overrun> {
         let now = tally.arrive(Moment(Duration::from_secs(second)), UnixMillis(second * 1000));
-        tally.admit(&Charge { prompt: tokens, completion: 0, tokens, rows }, now)
+        let amounts = Amounts { tokens, input: tokens, output: 0 };
+        tally.admit(&Charge { prompt: tokens, completion: 0, amounts, rows }, now)
+    }
+
+    fn minute(tokens: u32, requests_per_minute: Option<u32>) -> Settings {
+        let tokens_per_minute = Some(tokens);
+        Settings { tokens_per_minute, requests_per_minute, ..Settings::default() }
     }
 
     #[test]
     fn a_row_is_paid_twice_only_if_it_had_been_answered() {
-        let mut tally = Tally::new(None, None, false);
+        let mut tally = Tally::new(&Settings::default());
         ask(&mut tally, 0, 1, &[1, 2, 3]).unwrap();
         tally.end(Ending::Answered, &[1, 2, 3], &[1]);
         ask(&mut tally, 1, 1, &[2, 3]).unwrap();
@@ -367,7 +352,7 @@ mod tests {
 
     #[test]
     fn asking_again_is_explained_until_the_row_is_answered_anew() {
-        let mut tally = Tally::new(None, None, false);
+        let mut tally = Tally::new(&Settings::default());
         let answer = |tally: &mut Tally, second| {
             ask(tally, second, 1, &[1]).unwrap();
             tally.end(Ending::Answered, &[1], &[1]);
@@ -392,7 +377,7 @@ mod tests {
     #[test]
     fn a_rejected_request_asks_nothing_and_is_charged_only_if_told() {
         for (charge_rejected, charged) in [(false, 60), (true, 120)] {
-            let mut tally = Tally::new(Some(100), None, charge_rejected);
+            let mut tally = Tally::new(&Settings { charge_rejected, ..minute(100, None) });
             ask(&mut tally, 0, 60, &[1]).unwrap();
             let overrun = ask(&mut tally, 10, 60, &[2]).unwrap_err();
             assert_eq!(overrun, Overrun::Until(Duration::from_secs(50)));
@@ -404,7 +389,7 @@ mod tests {
 
     #[test]
     fn the_longer_wait_of_both_limits_is_told() {
-        let mut tally = Tally::new(Some(100), Some(1), false);
+        let mut tally = Tally::new(&minute(100, Some(1)));
         ask(&mut tally, 0, 10, &[]).unwrap();
         assert_eq!(ask(&mut tally, 20, 10, &[]), Err(Overrun::Until(Duration::from_secs(40))));
         assert_eq!(ask(&mut tally, 20, 101, &[]), Err(Overrun::Never));
@@ -412,7 +397,7 @@ mod tests {
 
     #[test]
     fn the_share_leaves_out_the_first_and_the_unfinished_minute() {
-        let mut tally = Tally::new(Some(100), None, false);
+        let mut tally = Tally::new(&minute(100, None));
         for (second, tokens) in [(0, 100), (60, 40), (119, 40), (179, 60), (190, 5)] {
             ask(&mut tally, second, tokens, &[]).unwrap();
         }
@@ -424,7 +409,7 @@ mod tests {
 
     #[test]
     fn a_reset_keeps_what_the_windows_hold() {
-        let mut tally = Tally::new(Some(100), None, false);
+        let mut tally = Tally::new(&minute(100, None));
         ask(&mut tally, 0, 80, &[1]).unwrap();
         tally.reset();
         tally.end(Ending::Answered, &[1], &[1]);

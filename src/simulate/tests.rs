@@ -220,6 +220,43 @@ async fn a_request_above_the_limit_is_told_that_no_wait_helps() {
 }
 
 #[tokio::test]
+async fn a_day_and_a_slice_are_limits_too() {
+    let settings =
+        Settings { requests_per_day: Some(1), day_seconds: 3_600, ..Settings::default() };
+    let client = Client::of(settings).await;
+    assert_eq!(client.ask().await.status, 200);
+    let seen = client.ask().await;
+    let wait: u64 = seen.headers["retry-after"].parse().unwrap();
+    assert!(seen.status == 429 && (3_590..=3_600).contains(&wait), "{wait}");
+    let settings = Settings {
+        requests_per_minute: Some(60),
+        slice_seconds: 1,
+        headers: HeaderStyle::Azure,
+        ..Settings::default()
+    };
+    let client = Client::of(settings).await;
+    assert_eq!(client.ask().await.status, 200);
+    let seen = client.ask().await;
+    let millis: u64 = seen.headers["retry-after-ms"].parse().unwrap();
+    assert!(seen.status == 429 && millis <= 1_000, "{millis}");
+}
+
+#[tokio::test]
+async fn admission_by_input_and_by_the_greater_of_two() {
+    for (admission, room) in [(Admission::Input, 500), (Admission::Max, 500), (Admission::Max, 30)]
+    {
+        let client = Client::of(Settings { admission, ..Settings::default() }).await;
+        let seen = client.ask_with(USER, &json!({ "max_completion_tokens": room })).await;
+        let expected = match admission {
+            Admission::Input => seen.usage("prompt_tokens"),
+            _ => seen.usage("total_tokens").max(room),
+        };
+        assert!(seen.usage("total_tokens") < 500 && seen.usage("total_tokens") > 30);
+        assert_eq!(client.running.stats().charged_tokens, expected, "{admission:?} {room}");
+    }
+}
+
+#[tokio::test]
 async fn admission_by_max_tokens_charges_the_room_and_not_the_reply() {
     let settings = Settings { admission: Admission::MaxTokens, ..Settings::default() };
     let client = Client::of(settings).await;

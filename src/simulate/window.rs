@@ -1,4 +1,4 @@
-//! Charges over the last 60 seconds, exactly: what came in less than 60 s ago counts, nothing else.
+//! Charges over a rolling time, exactly: what came in less than that ago counts, nothing else.
 //!
 //! Pure: time comes in as an argument and never moves backwards.
 
@@ -7,20 +7,21 @@ use std::time::Duration;
 
 use crate::domain::Moment;
 
-/// How long a charge counts.
+/// How long a charge counts towards a limit a minute.
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
 
-/// A rolling minute of charges, with an optional limit.
+/// A rolling window of charges, with an optional limit.
 #[derive(Debug)]
-pub(super) struct RollingMinute {
+pub(super) struct Rolling {
+    span: Duration,
     limit: Option<u64>,
     charges: VecDeque<(Moment, u64)>,
     sum: u64,
     fullest: u64,
 }
 
-/// Why a charge does not fit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a charge does not fit; the greater of two takes longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Overrun {
     /// It fits after this time, if nothing else comes in.
     Until(Duration),
@@ -28,23 +29,18 @@ pub(super) enum Overrun {
     Never,
 }
 
-impl RollingMinute {
-    /// An empty minute; with `None` everything fits.
-    pub(super) fn new(limit: Option<u64>) -> RollingMinute {
-        RollingMinute { limit, charges: VecDeque::new(), sum: 0, fullest: 0 }
+impl Rolling {
+    /// An empty window of `span`; with `None` everything fits.
+    pub(super) fn new(limit: Option<u64>, span: Duration) -> Rolling {
+        Rolling { span, limit, charges: VecDeque::new(), sum: 0, fullest: 0 }
     }
 
-    /// The limit.
-    pub(super) fn limit(&self) -> Option<u64> {
-        self.limit
-    }
-
-    /// The most that any 60 seconds held so far.
+    /// The most that any window held so far.
     pub(super) fn fullest(&self) -> u64 {
         self.fullest
     }
 
-    /// Starts the record of the fullest minute anew, from what is charged.
+    /// Starts the record of the fullest window anew, from what is charged.
     pub(super) fn restart_record(&mut self) {
         self.fullest = self.sum;
     }
@@ -57,7 +53,9 @@ impl RollingMinute {
 
     /// How long until nothing is charged any more.
     pub(super) fn reset_after(&self, now: Moment) -> Duration {
-        self.charges.back().map_or(Duration::ZERO, |&(at, _)| MINUTE.saturating_sub(now.since(at)))
+        self.charges
+            .back()
+            .map_or(Duration::ZERO, |&(at, _)| self.span.saturating_sub(now.since(at)))
     }
 
     /// Whether `amount` fits at `now`, beside what is charged.
@@ -77,7 +75,7 @@ impl RollingMinute {
             }
             sum -= charged;
             if sum + amount <= limit {
-                return Err(Overrun::Until(MINUTE.saturating_sub(now.since(at))));
+                return Err(Overrun::Until(self.span.saturating_sub(now.since(at))));
             }
         }
         Ok(())
@@ -93,7 +91,7 @@ impl RollingMinute {
 
     fn forget_before(&mut self, now: Moment) {
         while let Some(&(at, amount)) = self.charges.front()
-            && now.since(at) >= MINUTE
+            && now.since(at) >= self.span
         {
             self.sum -= amount;
             self.charges.pop_front();
@@ -113,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_charge_leaves_after_exactly_sixty_seconds() {
-        let mut minute = RollingMinute::new(Some(100));
+        let mut minute = Rolling::new(Some(100), MINUTE);
         minute.charge(100, at(0));
         assert_eq!(minute.check(1, at(59_999)), Err(Overrun::Until(Duration::from_millis(1))));
         assert_eq!(minute.check(100, at(60_000)), Ok(()));
@@ -122,7 +120,7 @@ mod tests {
 
     #[test]
     fn the_wait_is_for_as_many_charges_as_must_leave() {
-        let mut minute = RollingMinute::new(Some(100));
+        let mut minute = Rolling::new(Some(100), MINUTE);
         minute.charge(40, at(0));
         minute.charge(40, at(10_000));
         assert_eq!(minute.check(20, at(20_000)), Ok(()));
@@ -134,7 +132,7 @@ mod tests {
 
     #[test]
     fn without_a_limit_everything_fits_and_is_counted() {
-        let mut minute = RollingMinute::new(None);
+        let mut minute = Rolling::new(None, MINUTE);
         minute.charge(7, at(0));
         minute.charge(5, at(59_999));
         minute.charge(6, at(60_000));
@@ -147,7 +145,7 @@ mod tests {
         fn the_fullest_minute_is_what_counting_by_hand_finds(
             steps in prop::collection::vec((0_u64..30_000, 1_u64..50), 1..60),
         ) {
-            let mut minute = RollingMinute::new(Some(120));
+            let mut minute = Rolling::new(Some(120), MINUTE);
             let mut admitted: Vec<(u64, u64)> = Vec::new();
             let mut now = 0;
             for (wait, amount) in steps {

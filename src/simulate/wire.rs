@@ -1,17 +1,14 @@
-//! The chat completions protocol, as far as this server speaks it: requests in, replies, errors
-//! and rate headers out.
+//! The chat completions protocol, as far as this server speaks it: requests in, replies and errors
+//! out.
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::http::{HeaderName, HeaderValue};
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::settings::RefusedParameter;
-use super::tally::Left;
 use crate::domain::Usage;
 use crate::llm::provider::ResponseFormat;
 
@@ -334,49 +331,6 @@ pub(super) fn completion(
     })
 }
 
-/// The rate headers of a reply; none where there is no limit.
-pub(super) fn rate_headers(
-    tokens: Option<Left>,
-    requests: Option<Left>,
-) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-    let token_names = [
-        HeaderName::from_static("x-ratelimit-limit-tokens"),
-        HeaderName::from_static("x-ratelimit-remaining-tokens"),
-        HeaderName::from_static("x-ratelimit-reset-tokens"),
-    ];
-    let request_names = [
-        HeaderName::from_static("x-ratelimit-limit-requests"),
-        HeaderName::from_static("x-ratelimit-remaining-requests"),
-        HeaderName::from_static("x-ratelimit-reset-requests"),
-    ];
-    let headers = |names: [HeaderName; 3], left: Option<Left>| {
-        left.into_iter().flat_map(move |left| {
-            let reset = HeaderValue::try_from(go_duration(left.reset));
-            let values = [
-                HeaderValue::from(left.limit),
-                HeaderValue::from(left.remaining),
-                reset.unwrap_or(HeaderValue::from_static("0s")),
-            ];
-            names.clone().into_iter().zip(values)
-        })
-    };
-    headers(token_names, tokens).chain(headers(request_names, requests))
-}
-
-/// A duration the way Go prints it, to the millisecond: `0s`, `120ms`, `1.5s`, `6m0s`.
-fn go_duration(duration: Duration) -> String {
-    let millis = duration.as_millis();
-    let (minutes, millis) = (millis / 60_000, millis % 60_000);
-    let seconds = match (millis / 1000, millis % 1000) {
-        (seconds, 0) => format!("{seconds}s"),
-        (0, millis) if minutes == 0 => return format!("{millis}ms"),
-        (seconds, millis) => {
-            format!("{seconds}.{}s", format!("{millis:03}").trim_end_matches('0'))
-        }
-    };
-    if minutes > 0 { format!("{minutes}m{seconds}") } else { seconds }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -443,19 +397,5 @@ mod tests {
     #[test]
     fn a_property_named_pattern_is_no_pattern() {
         assert!(!holds_pattern(&json!({"properties": {"pattern": {"type": "string"}}})));
-    }
-
-    #[test]
-    fn durations_read_as_go_prints_them() {
-        for (millis, text) in [
-            (0, "0s"),
-            (120, "120ms"),
-            (1500, "1.5s"),
-            (59_999, "59.999s"),
-            (60_000, "1m0s"),
-            (60_500, "1m0.5s"),
-        ] {
-            assert_eq!(go_duration(Duration::from_millis(millis)), text);
-        }
     }
 }

@@ -23,9 +23,7 @@ use batchclass::domain::spec::{
 };
 use batchclass::domain::{Clock, Event, JobSpec, Location, Reading, Template, Tokens, Usage};
 use batchclass::llm::codes::{self, LabelDraft};
-use batchclass::llm::provider::{
-    ChatReply, ChatRequest, Finish, Provider, ProviderError, RateHeaders,
-};
+use batchclass::llm::provider::{ChatReply, ChatRequest, Finish, Provider, ProviderError};
 use batchclass::llm::token_counter::TokenCounter;
 use batchclass::pipeline::{self, RunContext};
 use bytes::Bytes;
@@ -144,7 +142,7 @@ impl Provider for AtOnce {
             finish: Finish::Stop,
             usage: Some(usage(request.system.len() + request.user.len())),
             model: None,
-            rate: RateHeaders::default(),
+            rate: Box::default(),
         };
         futures::future::ready(Ok(reply)).boxed()
     }

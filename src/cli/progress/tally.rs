@@ -99,6 +99,8 @@ impl Tally {
             | Event::CommitFailed { .. }
             | Event::CommitStalled { .. }
             | Event::JournalReplayed { .. }
+            | Event::Held { .. }
+            | Event::DailyLimitUsed { .. }
             | Event::Warning { .. }
             | Event::Interrupted => {}
         }

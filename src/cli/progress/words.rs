@@ -45,6 +45,9 @@ pub fn wait(wait: WaitFor) -> &'static str {
     match wait {
         WaitFor::Tokens => "token window",
         WaitFor::Requests => "request window",
+        WaitFor::InputTokens => "input token window",
+        WaitFor::OutputTokens => "output token window",
+        WaitFor::Day => "day's limit",
         WaitFor::Spread => "even pace",
         WaitFor::RetryAfter => "provider's retry-after",
         WaitFor::Backoff => "backing off",
@@ -52,6 +55,9 @@ pub fn wait(wait: WaitFor) -> &'static str {
         WaitFor::Storage => "storage",
     }
 }
+
+/// Shorter pauses that a provider asks for are not worth a line.
+const SHORT_HOLD_SECONDS: f64 = 10.0;
 
 /// The line that an event is worth on a terminal or in a log; `None` for what only counts.
 pub fn line(event: &Event) -> Option<String> {
@@ -84,6 +90,21 @@ pub fn line(event: &Event) -> Option<String> {
             "storage: {} has been on its way for {}; no call starts until it is there",
             part.file_name(),
             span(super::tally::duration(*seconds))
+        ),
+        Event::Held { seconds, asked } if *seconds >= SHORT_HOLD_SECONDS => {
+            let pause = span(super::tally::duration(*seconds));
+            match asked.filter(|asked| *asked > *seconds) {
+                Some(asked) => format!(
+                    "the provider asks to wait for {}; one call asks again in {pause}",
+                    span(super::tally::duration(asked))
+                ),
+                None => format!("the provider asks to wait; no call starts for {pause}"),
+            }
+        }
+        Event::DailyLimitUsed { limit, most, resets_in } => format!(
+            "limits.{limit} of {} is used up; there is room again in {}",
+            grouped(*most),
+            span(super::tally::duration(*resets_in))
         ),
         Event::JournalReplayed { rows } => {
             format!("{} paid answers of an earlier run are taken from its journal", grouped(*rows))
@@ -179,6 +200,29 @@ mod tests {
             line(&event).unwrap(),
             "2,000,000 rows, 50,000 of them done; gpt-4o-mini at api.openai.com, key from \
              OPENAI_API_KEY; at most 50 rows a call; 200,000 tokens/min"
+        );
+    }
+
+    #[test]
+    fn a_long_pause_and_a_used_up_day_are_told_with_their_end() {
+        let held = |seconds, asked| line(&Event::Held { seconds, asked });
+        assert_eq!(held(2.0, Some(2.0)), None);
+        assert_eq!(
+            held(20.2, Some(20.0)).unwrap(),
+            "the provider asks to wait; no call starts for 20 s"
+        );
+        assert_eq!(
+            held(600.1, Some(7_200.0)).unwrap(),
+            "the provider asks to wait for 2 h 0 m; one call asks again in 10 m 0 s"
+        );
+        let used = Event::DailyLimitUsed {
+            limit: "requests_per_day".into(),
+            most: 10_000,
+            resets_in: 12_000.0,
+        };
+        assert_eq!(
+            line(&used).unwrap(),
+            "limits.requests_per_day of 10,000 is used up; there is room again in 3 h 20 m"
         );
     }
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::ledger::Leaves;
+use super::meter::LimitName;
 use crate::domain::event::WaitFor;
-use crate::domain::{Moment, Tokens};
+use crate::domain::{Charge, ChargeSum, Moment};
 use crate::llm::provider::ProviderError;
 
 /// Whether a call may start now.
@@ -19,9 +19,11 @@ pub enum Admission {
         /// What it waits for.
         wait: WaitFor,
     },
-    /// The call alone is over the limit and can never start.
+    /// The call alone is over a limit and can never start.
     Never {
-        /// The limit, tokens a minute.
+        /// The limit's name.
+        name: LimitName,
+        /// The limit.
         limit: u64,
     },
 }
@@ -31,11 +33,11 @@ pub enum Admission {
 pub struct Reservation {
     pub(super) number: u64,
     pub(super) sent: Moment,
-    pub(super) tokens: Tokens,
-    pub(super) leaves: Leaves,
-    /// What stood in the ledger with this call just sent.
-    pub(super) window_tokens: u64,
-    pub(super) window_requests: u64,
+    /// The longest that it takes to reach the server's ledger.
+    pub(super) transit: Duration,
+    pub(super) charge: Charge,
+    /// What stood in each ledger with this call just sent, in the order of [`LimitName::ALL`].
+    pub(super) standing: [u64; LimitName::ALL.len()],
 }
 
 /// Why a call failed. It stays charged in full: providers count failed calls.
@@ -45,9 +47,9 @@ pub enum Failure {
     RateLimited {
         /// How long to wait, if it said so.
         retry_after: Option<Duration>,
-        /// Whether the server counts the tokens of a call that it turned away. The request counts
-        /// in any case.
-        charged: bool,
+        /// Whether its headers say that there was room for it: then it is not our rate that is too
+        /// high.
+        had_room: bool,
     },
     /// HTTP 5xx or 529, a timeout, a dropped connection.
     Capacity {
@@ -58,12 +60,14 @@ pub enum Failure {
     Refused,
 }
 
-impl From<&ProviderError> for Failure {
-    fn from(error: &ProviderError) -> Failure {
+impl Failure {
+    /// What `error` says to a call that counts `charge`.
+    pub fn of(error: &ProviderError, charge: Charge) -> Failure {
         match error {
-            ProviderError::RateLimited { retry_after, .. } => {
-                Failure::RateLimited { retry_after: *retry_after, charged: true }
-            }
+            ProviderError::RateLimited { retry_after, rate } => Failure::RateLimited {
+                retry_after: *retry_after,
+                had_room: rate.have_room_for(charge),
+            },
             ProviderError::ServerError { retry_after, .. } => {
                 Failure::Capacity { retry_after: *retry_after }
             }
@@ -79,13 +83,36 @@ impl From<&ProviderError> for Failure {
     }
 }
 
-/// A charge of an earlier run, or of one that crashed.
+/// What calls of an earlier run were charged, or of one that crashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PastCharge {
-    /// How long ago the call was sent.
+    /// How long ago the last of them was sent.
     pub age: Duration,
-    /// What it was charged; the whole reservation if it was never settled.
-    pub tokens: Tokens,
+    /// What they were charged; the whole reservation where that was never settled.
+    pub charge: ChargeSum,
+}
+
+/// Every call waits because of a 429.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// Until then.
+    pub until: Moment,
+    /// How long the provider asked to wait, if it said so; [`LONGEST_RETRY_AFTER`] at most is
+    /// waited.
+    ///
+    /// [`LONGEST_RETRY_AFTER`]: super::LONGEST_RETRY_AFTER
+    pub asked: Option<Duration>,
+}
+
+/// A day's limit that is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UsedUp {
+    /// Its name.
+    pub name: LimitName,
+    /// The limit in force.
+    pub limit: u64,
+    /// From then on there is room for another call.
+    pub until: Moment,
 }
 
 #[cfg(test)]
@@ -94,7 +121,7 @@ mod tests {
 
     #[test]
     fn what_is_worth_a_retry_is_a_matter_of_capacity_and_nothing_else_is() {
-        let rate = crate::llm::provider::RateHeaders::default();
+        let rate = Box::default();
         let message = String::new;
         let wait = Some(Duration::from_secs(3));
         let errors = [
@@ -109,9 +136,10 @@ mod tests {
             ProviderError::Timeout { after: Duration::from_secs(300) },
         ];
         for error in &errors {
-            let is_capacity = Failure::from(error) != Failure::Refused;
+            let is_capacity = Failure::of(error, Charge::default()) != Failure::Refused;
             assert_eq!(is_capacity, error.is_retryable(), "{error}");
         }
-        assert_eq!(Failure::from(&errors[6]), Failure::Capacity { retry_after: wait });
+        let overloaded = Failure::of(&errors[6], Charge::default());
+        assert_eq!(overloaded, Failure::Capacity { retry_after: wait });
     }
 }

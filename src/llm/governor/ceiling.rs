@@ -1,7 +1,7 @@
-//! How high the ledger may stand: never above the user's limit, lower for a while after a 429 or
-//! when reply headers say so.
+//! How high one limit's ledger may stand: never above the user's limit, lower for a while when
+//! reply headers say so.
 //!
-//! Left alone, a ceiling only rises, in steps whose moments are known: so the end of a wait can be
+//! Left alone, a ceiling only rises, at moments that are known: so the end of a wait can be
 //! computed.
 
 use std::time::Duration;
@@ -10,23 +10,30 @@ use crate::domain::Moment;
 
 /// How long a lower limit from a reply's headers holds after it was last seen.
 const OBSERVED_LIMIT_LASTS: Duration = Duration::from_secs(300);
-/// How long "so much is left" from a reply's headers holds at most.
+/// How long "so much is left" from a reply's headers holds without a reset time, and at most where
+/// the limit is a minute's: by then all of it has come back.
 const OBSERVED_LEFT_LASTS: Duration = Duration::from_secs(60);
-/// What one 429 takes off the ceiling, in thousandths.
-const PENALTY: u64 = 50;
-/// The lowest share of the limit that 429s leave, in thousandths.
-const LOWEST_SHARE: u64 = 500;
-/// How long the ceiling takes to be whole again after the last 429.
-const RECOVERY: Duration = Duration::from_secs(300);
-/// In how many equal steps it recovers.
-const RECOVERY_STEPS: u32 = 10;
+/// So much of the limit, in thousandths, may be missing without anybody else using it: what is
+/// rounded, counted otherwise or still on its way.
+const UNEXPLAINED: u64 = 20;
+/// Beside another user of the same limit, so much of it is left free, in thousandths, for what that
+/// one sends before the next reply tells of it.
+const BESIDE_OTHERS: u64 = 25;
 
-/// The highest that one axis of the ledger may stand.
+/// And so much more where the reply is a minute late.
+const MORE_EACH_MINUTE: u64 = 30;
+/// By so much, in thousandths of the limit, the pace beside another user is faster than what that
+/// one leaves.
+const FASTER: u64 = 60;
+
+/// The highest that one ledger may stand.
 #[derive(Debug)]
 pub(super) struct Ceiling {
     own: Option<u64>,
     limit: Option<Passing>,
     left: Option<Passing>,
+    /// How long "so much is left" holds at most.
+    left_lasts: Duration,
 }
 
 /// A bound that is forgotten at a known moment.
@@ -43,9 +50,10 @@ impl Passing {
 }
 
 impl Ceiling {
-    /// The user's limit; `None` is no limit.
-    pub(super) fn new(own: Option<u64>) -> Ceiling {
-        Ceiling { own, limit: None, left: None }
+    /// The user's limit over a time of `span`; `None` is no limit.
+    pub(super) fn new(own: Option<u64>, span: Duration) -> Ceiling {
+        let left_lasts = span.max(OBSERVED_LEFT_LASTS);
+        Ceiling { own, limit: None, left: None, left_lasts }
     }
 
     /// The user's limit.
@@ -58,13 +66,24 @@ impl Ceiling {
         lower(self.own, Passing::at(self.limit, now))
     }
 
-    /// The highest that the ledger may stand at `now`, with `share` thousandths of the limit left
-    /// by 429s.
+    /// The limit at `now`, with `share` thousandths of it left by 429s.
+    pub(super) fn lowered(&self, now: Moment, share: u64) -> Option<u64> {
+        self.limit(now).map(|limit| (limit * share / 1000).max(1))
+    }
+
+    /// The highest that the ledger may stand at `now`.
     pub(super) fn at(&self, now: Moment, share: u64) -> Option<u64> {
-        lower(
-            self.limit(now).map(|limit| (limit * share / 1000).max(1)),
-            Passing::at(self.left, now),
-        )
+        lower(self.lowered(now, share), Passing::at(self.left, now))
+    }
+
+    /// What may be sent in one span, for the even pace. Beside others it is a little more than the
+    /// ledger may hold, so that what they leave for a moment is not lost, and no less than a quarter
+    /// of the limit, since a hold is no pace.
+    pub(super) fn pace(&self, now: Moment, share: u64) -> Option<u64> {
+        let limit = self.limit(now)?;
+        let most = self.lowered(now, share)?;
+        let left = Passing::at(self.left, now).map_or(most, |left| left + limit * FASTER / 1000);
+        Some(most.min(left).max(limit / 4).max(1))
     }
 
     /// The moments at which it may rise.
@@ -77,9 +96,29 @@ impl Ceiling {
         self.limit = Some(Passing { most, until: now + OBSERVED_LIMIT_LASTS });
     }
 
-    /// A reply says that the ledger may stand at `most` until `reset` has passed.
-    pub(super) fn observe_left(&mut self, most: u64, reset: Option<Duration>, now: Moment) {
-        let lasts = reset.unwrap_or(OBSERVED_LEFT_LASTS).min(OBSERVED_LEFT_LASTS);
+    /// A reply to a call of `age` says that `left` is left until `reset` has passed, where the ledger
+    /// had `standing`.
+    pub(super) fn observe_left(
+        &mut self,
+        standing: u64,
+        left: u64,
+        reset: Option<Duration>,
+        age: Duration,
+        now: Moment,
+    ) {
+        let lasts = reset.unwrap_or(OBSERVED_LEFT_LASTS).min(self.left_lasts);
+        let explained = standing.saturating_add(left);
+        let missing = self.limit(now).map(|limit| (limit, limit.saturating_sub(explained)));
+        let most = match missing {
+            Some((limit, missing)) if missing > limit * UNEXPLAINED / 1000 && missing > 0 => {
+                // Somebody else is using it. Nothing left until a moment means none for us either,
+                // whatever leaves our own ledger meanwhile.
+                let margin = BESIDE_OTHERS + age.as_secs().min(60) * MORE_EACH_MINUTE / 60;
+                let beside = explained.saturating_sub(limit * margin / 1000);
+                if left == 0 && reset.is_some() { 0 } else { beside }
+            }
+            _ => explained,
+        };
         self.left = Some(Passing { most, until: now + lasts });
     }
 }
@@ -91,39 +130,11 @@ fn lower(one: Option<u64>, other: Option<u64>) -> Option<u64> {
     }
 }
 
-/// What 429s have taken off the limit, for a while.
-#[derive(Debug, Default)]
-pub(super) struct Penalty {
-    /// Thousandths taken off at `since`.
-    depth: u64,
-    since: Moment,
-}
-
-impl Penalty {
-    /// Takes a little more off.
-    pub(super) fn deepen(&mut self, now: Moment) {
-        let depth = 1000 - self.share(now) + PENALTY;
-        *self = Penalty { depth: depth.min(1000 - LOWEST_SHARE), since: now };
-    }
-
-    /// What is left of the limit at `now`, in thousandths.
-    pub(super) fn share(&self, now: Moment) -> u64 {
-        let step = (RECOVERY / RECOVERY_STEPS).as_nanos();
-        let steps = u64::from(RECOVERY_STEPS);
-        let passed = u64::try_from(now.since(self.since).as_nanos() / step).unwrap_or(steps);
-        1000 - self.depth * steps.saturating_sub(passed) / steps
-    }
-
-    /// The moments at which the share rises.
-    pub(super) fn rises(&self) -> impl Iterator<Item = Moment> {
-        let steps = if self.depth == 0 { 0 } else { RECOVERY_STEPS };
-        (1..=steps).map(|step| self.since + RECOVERY / RECOVERY_STEPS * step)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
 
     fn at(seconds: u64) -> Moment {
         Moment(Duration::from_secs(seconds))
@@ -131,7 +142,7 @@ mod tests {
 
     #[test]
     fn headers_lower_the_limit_for_five_minutes_and_never_raise_it() {
-        let mut ceiling = Ceiling::new(Some(1_000));
+        let mut ceiling = Ceiling::new(Some(1_000), MINUTE);
         ceiling.observe_limit(5_000, at(0));
         assert_eq!(ceiling.at(at(1), 1000), Some(1_000));
         ceiling.observe_limit(400, at(2));
@@ -141,7 +152,7 @@ mod tests {
 
     #[test]
     fn headers_alone_make_a_limit_where_the_user_set_none() {
-        let mut ceiling = Ceiling::new(None);
+        let mut ceiling = Ceiling::new(None, MINUTE);
         assert_eq!(ceiling.at(at(0), 1000), None);
         ceiling.observe_limit(400, at(0));
         assert_eq!(ceiling.at(at(0), 1000), Some(400));
@@ -149,36 +160,39 @@ mod tests {
 
     #[test]
     fn what_is_left_holds_until_its_reset_and_a_minute_at_most() {
-        let mut ceiling = Ceiling::new(Some(1_000));
-        ceiling.observe_left(300, Some(Duration::from_secs(7)), at(0));
-        assert_eq!(ceiling.at(at(6), 1000), Some(300));
+        let mut ceiling = Ceiling::new(Some(1_000), MINUTE);
+        ceiling.observe_left(0, 990, Some(Duration::from_secs(7)), Duration::ZERO, at(0));
+        assert_eq!(ceiling.at(at(6), 1000), Some(990));
         assert_eq!(ceiling.at(at(7), 1000), Some(1_000));
-        ceiling.observe_left(300, Some(Duration::from_secs(86_400)), at(10));
-        assert_eq!(ceiling.at(at(69), 1000), Some(300));
+        ceiling.observe_left(0, 990, Some(Duration::from_secs(86_400)), Duration::ZERO, at(10));
+        assert_eq!(ceiling.at(at(69), 1000), Some(990));
         assert_eq!(ceiling.at(at(70), 1000), Some(1_000));
     }
 
     #[test]
-    fn a_penalty_recovers_in_steps_within_five_minutes() {
-        let mut penalty = Penalty::default();
-        assert_eq!(penalty.share(at(0)), 1000);
-        penalty.deepen(at(100));
-        assert_eq!(penalty.share(at(100)), 950);
-        assert_eq!(penalty.share(at(250)), 975);
-        assert_eq!(penalty.share(at(399)), 995);
-        assert_eq!(penalty.share(at(400)), 1000);
-        for (before, rise) in [(129, 130), (159, 160), (399, 400)] {
-            assert!(penalty.share(at(before)) < penalty.share(at(rise)));
-            assert!(penalty.rises().any(|moment| moment == at(rise)));
-        }
+    fn a_days_remainder_holds_until_the_day_is_over() {
+        let mut ceiling = Ceiling::new(Some(1_000), Duration::from_hours(24));
+        ceiling.observe_left(200, 0, Some(Duration::from_hours(5)), Duration::ZERO, at(0));
+        assert_eq!(ceiling.at(at(17_999), 1000), Some(0));
+        assert_eq!(ceiling.at(at(18_000), 1000), Some(1_000));
     }
 
     #[test]
-    fn penalties_add_up_and_stop_at_half_of_the_limit() {
-        let mut penalty = Penalty::default();
-        for second in 0..100 {
-            penalty.deepen(at(second));
-        }
-        assert_eq!(penalty.share(at(99)), 500);
+    fn somebody_elses_share_is_theirs_and_a_little_more_is_left_free() {
+        let mut ceiling = Ceiling::new(Some(1_000), MINUTE);
+        ceiling.observe_left(300, 200, None, Duration::ZERO, at(0));
+        assert_eq!(ceiling.at(at(0), 1000), Some(475));
+        ceiling.observe_left(300, 690, None, Duration::ZERO, at(0));
+        assert_eq!(ceiling.at(at(0), 1000), Some(990), "one per cent is nobody");
+    }
+
+    #[test]
+    fn nothing_left_holds_until_its_reset_unless_it_was_us_who_took_it() {
+        let mut ceiling = Ceiling::new(Some(1_000), MINUTE);
+        ceiling.observe_left(300, 0, Some(Duration::from_secs(9)), Duration::ZERO, at(0));
+        assert_eq!(ceiling.at(at(8), 1000), Some(0));
+        assert_eq!(ceiling.at(at(9), 1000), Some(1_000));
+        ceiling.observe_left(1_000, 0, Some(Duration::from_secs(60)), Duration::ZERO, at(10));
+        assert_eq!(ceiling.at(at(11), 1000), Some(1_000), "our own calls leave by themselves");
     }
 }

@@ -1,8 +1,16 @@
 //! How many calls may be in flight.
 //!
 //! Under a token or request limit the ledger decides, and this is only a generous bound. Without
-//! one (a local vLLM or llama.cpp) the number adapts: it grows while latency stays near the
-//! shortest seen or throughput still grows with it, and shrinks when neither holds or calls fail.
+//! one (a local vLLM or llama.cpp) the number follows what the server sustains: it grows while
+//! latency stays near the shortest seen or throughput still grows with it, and shrinks when neither
+//! holds or when calls fail in numbers.
+//!
+//! The gradient of latency is that of Netflix's `concurrency-limits` (`Gradient2Limit`,
+//! `VegasLimit`; github.com/Netflix/concurrency-limits), and of TCP Vegas before it: latency above
+//! the shortest means that calls wait in a queue. Two things are different. Where theirs falls back
+//! on a long average of the latency, which drifts up with the queue, throughput decides here (by
+//! Little's law), since a server that batches gives more at a longer latency. And calls that fail
+//! independently of each other are no sign of a limit: one failure in five changes nothing.
 
 use std::time::Duration;
 
@@ -18,6 +26,9 @@ pub const MOST_ADAPTIVE_IN_FLIGHT: usize = 256;
 const LATENCY_TOLERANCE: u32 = 2;
 /// A round has at least so many calls, so that its mean means something.
 const SHORTEST_ROUND: usize = 4;
+/// More than half of the calls that a round began have to fail before that says something of the
+/// limit, and half of so many: few failures in a row are chance.
+const LEAST_FOR_FAILURES: usize = 10;
 
 /// How many calls may be in flight.
 #[derive(Debug)]
@@ -41,10 +52,14 @@ impl Concurrency {
         }
     }
 
-    /// A call was sent and `in_flight` are under way with it.
-    pub(super) fn started(&mut self, in_flight: usize) {
+    /// A call was sent at `now` and `in_flight` are under way with it.
+    pub(super) fn started(&mut self, in_flight: usize, now: Moment) {
         if let Concurrency::Adaptive(adaptive) = self {
+            if in_flight == 1 {
+                adaptive.alone = Some(now);
+            }
             adaptive.round.peak = adaptive.round.peak.max(in_flight);
+            adaptive.round.started += 1;
         }
     }
 
@@ -57,10 +72,8 @@ impl Concurrency {
 
     /// A call that was sent at `sent` failed for want of capacity.
     pub(super) fn failed(&mut self, sent: Moment, now: Moment) {
-        if let Concurrency::Adaptive(adaptive) = self
-            && sent >= adaptive.round.since
-        {
-            adaptive.move_to(Move::Shrink, now);
+        if let Concurrency::Adaptive(adaptive) = self {
+            adaptive.failed(sent, now);
         }
     }
 }
@@ -72,9 +85,11 @@ pub(super) struct Adaptive {
     limit: usize,
     /// Until the first shrinking the limit doubles; later it grows by an eighth.
     is_slow_start: bool,
-    /// The shortest mean latency of a round. Should a lucky round have set it too low, throughput
-    /// alone decides.
+    /// The shortest mean latency of a round, or of a call that was alone. Should a lucky one have
+    /// set it too low, throughput alone decides.
     shortest: Option<Duration>,
+    /// When the last call was sent that found no other under way.
+    alone: Option<Moment>,
     last: Option<(Move, Level)>,
     round: Round,
 }
@@ -84,7 +99,9 @@ pub(super) struct Adaptive {
 struct Round {
     since: Moment,
     peak: usize,
+    started: usize,
     replies: usize,
+    failures: usize,
     latency: Duration,
 }
 
@@ -108,12 +125,17 @@ impl Adaptive {
             limit: FIRST_IN_FLIGHT,
             is_slow_start: true,
             shortest: None,
+            alone: None,
             last: None,
             round: Round::new(now),
         }
     }
 
     fn succeeded(&mut self, sent: Moment, now: Moment) {
+        if self.alone == Some(sent) {
+            let latency = now.since(sent);
+            self.shortest = Some(self.shortest.map_or(latency, |shortest| shortest.min(latency)));
+        }
         if sent < self.round.since {
             return;
         }
@@ -121,6 +143,18 @@ impl Adaptive {
         self.round.latency += now.since(sent);
         if self.round.replies >= self.limit.max(SHORTEST_ROUND) {
             self.end_round(now);
+        }
+    }
+
+    /// A server that sheds load fails most calls beyond its limit, and at once.
+    fn failed(&mut self, sent: Moment, now: Moment) {
+        if sent < self.round.since {
+            return;
+        }
+        self.round.failures += 1;
+        // Of those that have ended it would be most: a failure is often faster than a reply.
+        if self.round.failures * 2 > self.round.started.max(LEAST_FOR_FAILURES) {
+            self.move_to(Move::Shrink, now);
         }
     }
 
@@ -169,12 +203,18 @@ impl Level {
 
 impl Round {
     fn new(since: Moment) -> Round {
-        Round { since, peak: 0, replies: 0, latency: Duration::ZERO }
+        Round { since, peak: 0, started: 0, replies: 0, failures: 0, latency: Duration::ZERO }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cmp::Reverse;
+    use std::collections::BinaryHeap;
+
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
     use super::*;
 
     /// Runs a server whose latency depends on how many calls it has, full all the time.
@@ -185,7 +225,7 @@ mod tests {
         for round in 0..60 {
             let in_flight = concurrency.limit();
             let sent = now;
-            concurrency.started(in_flight);
+            concurrency.started(in_flight, sent);
             now = now + latency(in_flight, round);
             for _ in 0..in_flight.max(SHORTEST_ROUND) {
                 concurrency.succeeded(sent, now);
@@ -228,17 +268,101 @@ mod tests {
     }
 
     #[test]
-    fn failures_shrink_it_once_a_round_and_never_below_one() {
+    fn a_run_of_failures_shrinks_it_and_never_below_one() {
         let mut concurrency = Concurrency::new(false, Moment::default());
         let second = |seconds| Moment(Duration::from_secs(seconds));
-        concurrency.failed(second(0), second(1));
+        for _ in 0..6 {
+            assert_eq!(concurrency.limit(), FIRST_IN_FLIGHT);
+            concurrency.failed(second(0), second(1));
+        }
         assert_eq!(concurrency.limit(), 3);
         concurrency.failed(second(0), second(1));
         assert_eq!(concurrency.limit(), 3, "it was sent under the old limit");
-        for at in 2..20 {
+        for at in 2..40 {
             concurrency.failed(second(at), second(at));
         }
         assert_eq!(concurrency.limit(), 1);
+    }
+
+    /// A server with `slots` calls at a time of 800 ms each and a queue before them, kept as busy
+    /// as the limit allows for ten minutes. Of a hundred calls, `failing` fail at once; if it
+    /// `sheds`, calls beyond its slots do, too.
+    struct Busy {
+        /// Calls that were answered in a second, after the first minute.
+        rate: f64,
+        /// The mean latency of those.
+        latency: Duration,
+        /// The fewest and most calls that were allowed in flight then.
+        limits: (usize, usize),
+    }
+
+    fn keep_busy(slots: usize, failing: u32, sheds: bool, seed: u64) -> Busy {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut concurrency = Concurrency::new(false, Moment::default());
+        let mut free_at = vec![0_u64; slots];
+        // When a call ends, when it was sent, and whether it is answered.
+        let mut agenda: BinaryHeap<Reverse<(u64, u64, bool)>> = BinaryHeap::new();
+        let (mut now, mut answered, mut latency) = (0, 0_u32, Duration::ZERO);
+        let (mut limits, mut has_reply) = ((usize::MAX, 0), false);
+        while now < 600_000 {
+            // The first call of a run goes alone.
+            let most = if has_reply { concurrency.limit() } else { 1 };
+            while agenda.len() < most {
+                concurrency.started(agenda.len() + 1, Moment(Duration::from_millis(now)));
+                let slot = free_at.iter_mut().min().unwrap();
+                let is_busy = *slot > now;
+                if random.random_range(0..100) < failing || (sheds && is_busy) {
+                    agenda.push(Reverse((now + random.random_range(10..50), now, false)));
+                } else {
+                    *slot = (*slot).max(now) + random.random_range(700..900);
+                    agenda.push(Reverse((*slot, now, true)));
+                }
+            }
+            let Some(Reverse((ends, sent, is_answered))) = agenda.pop() else { break };
+            now = ends;
+            let at = |millis| Moment(Duration::from_millis(millis));
+            if is_answered {
+                has_reply = true;
+                concurrency.succeeded(at(sent), at(now));
+            } else {
+                concurrency.failed(at(sent), at(now));
+            }
+            if now > 60_000 {
+                answered += u32::from(is_answered);
+                if is_answered {
+                    latency += Duration::from_millis(now - sent);
+                }
+                limits = (limits.0.min(concurrency.limit()), limits.1.max(concurrency.limit()));
+            }
+        }
+        Busy { rate: f64::from(answered) / 540.0, latency: latency / answered.max(1), limits }
+    }
+
+    #[test]
+    fn a_server_with_a_queue_is_kept_busy_without_its_latency_exploding() {
+        for slots in [1, 2, 8, 40] {
+            let Busy { rate, latency, limits } = keep_busy(slots, 0, false, 3);
+            let most = slots as f64 / 0.8;
+            assert!(rate >= 0.93 * most, "{slots} slots: {rate} of {most}, {limits:?}");
+            let most = Duration::from_millis(800) * 3;
+            assert!(latency <= most, "{slots} slots: {latency:?}");
+        }
+    }
+
+    #[test]
+    fn one_failure_in_five_costs_hardly_more_than_those_calls() {
+        for slots in [8, 40] {
+            let whole = keep_busy(slots, 0, false, 5);
+            let failing = keep_busy(slots, 20, false, 5);
+            assert!(failing.rate >= 0.7 * whole.rate, "{} {}", failing.rate, whole.rate);
+            assert!(failing.limits.0 > 2, "{slots} slots: {:?}", failing.limits);
+        }
+    }
+
+    #[test]
+    fn a_server_that_sheds_what_is_too_much_gets_about_what_it_takes() {
+        let Busy { rate, limits, .. } = keep_busy(8, 0, true, 7);
+        assert!(rate >= 0.75 * 10.0 && limits.1 <= 16, "{rate} {limits:?}");
     }
 
     #[test]
@@ -246,8 +370,8 @@ mod tests {
         let mut concurrency = Concurrency::new(false, Moment::default());
         let mut now = Moment::default();
         for _ in 0..100 {
-            concurrency.started(1);
             let sent = now;
+            concurrency.started(1, sent);
             now = now + Duration::from_millis(100);
             concurrency.succeeded(sent, now);
         }

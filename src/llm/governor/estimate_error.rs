@@ -4,12 +4,14 @@
 //! Errors of many calls cancel out in part: the room grows with the square root of their number,
 //! beside what estimates miss on average. Estimates that are never too low cost nothing.
 
+use crate::domain::{Charge, ChargeSum, Tokens};
+
 /// Of about how many calls the memory is.
 const CALLS_REMEMBERED: f64 = 128.0;
 /// In about how many calls the worst miss is forgotten.
 const WORST_REMEMBERED: f64 = 2048.0;
 /// How many standard deviations are kept free.
-const DEVIATIONS: f64 = 3.5;
+const DEVIATIONS: f64 = 4.0;
 
 /// What estimates missed of late, as shares of what was reserved.
 #[derive(Debug, Default)]
@@ -43,6 +45,54 @@ impl EstimateError {
         let share = self.mean + DEVIATIONS * deviation / (calls as f64).sqrt();
         // A float cast saturates, and makes zero of no calls.
         (share.min(self.worst) * reserved as f64) as u64
+    }
+}
+
+/// What estimates missed of late, for each kind of token, and what the calls in flight reserved.
+#[derive(Debug, Default)]
+pub(super) struct Estimates {
+    tokens: EstimateError,
+    input: EstimateError,
+    output: EstimateError,
+    reserved: ChargeSum,
+}
+
+impl Estimates {
+    /// What has to be free for a call of `charge` as one of `calls` in flight.
+    pub(super) fn with_margin(&self, charge: Charge, calls: usize) -> ChargeSum {
+        let needed = ChargeSum::from(charge);
+        let with_margin = |error: &EstimateError, needed: u64, reserved: u64| {
+            needed + error.room_for(calls, reserved + needed)
+        };
+        ChargeSum {
+            calls: needed.calls,
+            tokens: with_margin(&self.tokens, needed.tokens, self.reserved.tokens),
+            input: with_margin(&self.input, needed.input, self.reserved.input),
+            output: with_margin(&self.output, needed.output, self.reserved.output),
+        }
+    }
+
+    /// A call is in flight.
+    pub(super) fn reserve(&mut self, charge: Charge) {
+        self.reserved += charge.into();
+    }
+
+    /// A call is in flight no more.
+    pub(super) fn end(&mut self, charge: Charge) {
+        let ended = ChargeSum::from(charge);
+        self.reserved.tokens -= ended.tokens;
+        self.reserved.input -= ended.input;
+        self.reserved.output -= ended.output;
+    }
+
+    /// A call that had reserved `reserved` counts `charged`.
+    pub(super) fn learn(&mut self, reserved: Charge, charged: Charge) {
+        let learn = |error: &mut EstimateError, reserved: Tokens, charged: Tokens| {
+            error.learn(reserved.0, charged.0);
+        };
+        learn(&mut self.tokens, reserved.tokens, charged.tokens);
+        learn(&mut self.input, reserved.input, charged.input);
+        learn(&mut self.output, reserved.output, charged.output);
     }
 }
 

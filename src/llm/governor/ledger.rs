@@ -1,79 +1,45 @@
-//! What was charged, and when each charge is certain to have left the server's rolling minute.
+//! What was charged towards one limit, and when each charge is certain to have left the server's
+//! window.
 //!
-//! Charges are kept on a grid of [`GRID`], rounded up: the ledger holds at most some six thousand
-//! slots at any rate of calls, and never forgets a charge early.
+//! Charges are kept on a grid, rounded up: the ledger holds a few thousand slots at any rate of
+//! calls, and never forgets a charge early.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::domain::Moment;
 
-/// The grid that leaving times are rounded up to. It costs at most 10 ms of every 60 s.
-const GRID: Duration = Duration::from_millis(10);
-
 /// A point of the grid: a charge that leaves here no longer counts from this moment on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Leaves(u64);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Slot(u64);
 
-impl Leaves {
-    /// The first point after `moment`.
-    pub(super) fn after(moment: Moment) -> Leaves {
-        let steps = moment.0.as_nanos() / GRID.as_nanos();
-        Leaves(u64::try_from(steps).unwrap_or(u64::MAX - 1) + 1)
-    }
-
-    fn moment(self) -> Moment {
-        let nanos = u128::from(self.0) * GRID.as_nanos();
-        Moment(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
-    }
-}
-
-/// What one call costs, or what many cost together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Charge {
-    pub(super) tokens: u64,
-    pub(super) requests: u64,
-}
-
-impl Charge {
-    /// One call of `tokens`.
-    pub(super) fn call(tokens: u64) -> Charge {
-        Charge { tokens, requests: 1 }
-    }
-
-    fn add(&mut self, other: Charge) {
-        self.tokens += other.tokens;
-        self.requests += other.requests;
-    }
-
-    fn subtract(&mut self, other: Charge) {
-        self.tokens = self.tokens.saturating_sub(other.tokens);
-        self.requests = self.requests.saturating_sub(other.requests);
-    }
-}
-
-/// One of the two things that are counted.
-pub(super) type Axis = fn(Charge) -> u64;
-
-/// The charges that may still stand in the server's minute.
-#[derive(Debug, Default)]
+/// The charges that may still stand in the server's window.
+#[derive(Debug)]
 pub(super) struct Ledger {
-    slots: BTreeMap<Leaves, Charge>,
-    total: Charge,
+    /// What leaving times are rounded up to.
+    grid: Duration,
+    slots: BTreeMap<Slot, u64>,
+    total: u64,
 }
 
 impl Ledger {
-    /// Writes a charge down.
-    pub(super) fn add(&mut self, leaves: Leaves, charge: Charge) {
-        self.slots.entry(leaves).or_default().add(charge);
-        self.total.add(charge);
+    /// An empty ledger.
+    pub(super) fn new(grid: Duration) -> Ledger {
+        Ledger { grid, slots: BTreeMap::new(), total: 0 }
     }
 
-    /// Takes a charge back; does nothing if it has left.
-    pub(super) fn take(&mut self, leaves: Leaves, charge: Charge) {
-        if let Some(slot) = self.slots.get_mut(&leaves) {
-            slot.subtract(charge);
-            self.total.subtract(charge);
+    /// Writes down a charge that leaves at `leaves`, or a grid step later.
+    pub(super) fn add(&mut self, leaves: Moment, amount: u64) {
+        *self.slots.entry(self.slot_after(leaves)).or_default() += amount;
+        self.total += amount;
+    }
+
+    /// Takes back a charge that was to leave at `leaves`; does nothing if it has left.
+    pub(super) fn take(&mut self, leaves: Moment, amount: u64) {
+        if let Some(slot) = self.slots.get_mut(&self.slot_after(leaves)) {
+            let taken = amount.min(*slot);
+            *slot -= taken;
+            self.total -= taken;
         }
     }
 
@@ -81,12 +47,12 @@ impl Ledger {
     /// has left stays gone.
     pub(super) fn settle(
         &mut self,
-        leaves: Leaves,
-        reserved: Charge,
-        settled: Charge,
-        at_latest: Leaves,
+        leaves: Moment,
+        reserved: u64,
+        settled: u64,
+        at_latest: Moment,
     ) {
-        if self.slots.contains_key(&leaves) {
+        if self.slots.contains_key(&self.slot_after(leaves)) {
             self.take(leaves, reserved);
             self.add(leaves.min(at_latest), settled);
         }
@@ -95,75 +61,87 @@ impl Ledger {
     /// Forgets what has left.
     pub(super) fn prune(&mut self, now: Moment) {
         while let Some(first) = self.slots.first_entry() {
-            if first.key().moment() > now {
+            if moment_of(*first.key(), self.grid) > now {
                 break;
             }
-            self.total.subtract(first.remove());
+            self.total -= first.remove();
         }
     }
 
     /// All charges that stand at `now`.
-    pub(super) fn total(&self, now: Moment) -> Charge {
-        let mut total = self.total;
-        for (_, charge) in self.slots.iter().take_while(|(leaves, _)| leaves.moment() <= now) {
-            total.subtract(*charge);
-        }
-        total
+    pub(super) fn total(&self, now: Moment) -> u64 {
+        let gone = self.slots.iter().take_while(|(slot, _)| self.moment(**slot) <= now);
+        self.total - gone.map(|(_, amount)| amount).sum::<u64>()
     }
 
     /// The first moment, `from` or later, at which no more than `most` stands, as long as nothing
     /// is added.
-    pub(super) fn falls_to(&self, most: u64, axis: Axis, from: Moment) -> Moment {
+    pub(super) fn falls_to(&self, most: u64, from: Moment) -> Moment {
         let mut total = self.total;
         let mut moment = from;
-        for (leaves, charge) in &self.slots {
-            if leaves.moment() > from {
-                if axis(total) <= most {
+        for (slot, amount) in &self.slots {
+            let leaves = self.moment(*slot);
+            if leaves > from {
+                if total <= most {
                     break;
                 }
-                moment = leaves.moment();
+                moment = leaves;
             }
-            total.subtract(*charge);
+            total -= amount;
         }
         moment
     }
+
+    /// The first point of the grid after `moment`.
+    fn slot_after(&self, moment: Moment) -> Slot {
+        let steps = moment.0.as_nanos() / self.grid.as_nanos().max(1);
+        Slot(u64::try_from(steps).unwrap_or(u64::MAX - 1) + 1)
+    }
+
+    fn moment(&self, slot: Slot) -> Moment {
+        moment_of(slot, self.grid)
+    }
+}
+
+fn moment_of(slot: Slot, grid: Duration) -> Moment {
+    let nanos = u128::from(slot.0) * grid.as_nanos();
+    Moment(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const GRID: Duration = Duration::from_millis(10);
+
     fn at(millis: u64) -> Moment {
         Moment(Duration::from_millis(millis))
     }
 
     fn ledger(charges: &[(u64, u64)]) -> Ledger {
-        let mut ledger = Ledger::default();
-        for &(leaves, tokens) in charges {
-            ledger.add(Leaves::after(at(leaves)), Charge::call(tokens));
-        }
+        let mut ledger = Ledger::new(GRID);
+        charges.iter().for_each(|&(leaves, amount)| ledger.add(at(leaves), amount));
         ledger
     }
 
     #[test]
     fn a_charge_never_leaves_early_and_at_most_a_grid_step_late() {
         for millis in [0, 1, 9, 10, 11, 60_000, 60_009] {
-            let moment = Leaves::after(at(millis)).moment();
-            assert!(moment > at(millis) && moment <= at(millis + 10), "{millis}: {moment:?}");
+            let ledger = ledger(&[(millis, 5)]);
+            assert_eq!(ledger.total(at(millis)), 5, "{millis}");
+            assert_eq!(ledger.total(at(millis + 10)), 0, "{millis}");
         }
     }
 
     #[test]
     fn falls_to_is_the_first_moment_with_room() {
         let ledger = ledger(&[(1_000, 50), (2_000, 30), (3_000, 20)]);
-        let tokens: Axis = |charge| charge.tokens;
-        assert_eq!(ledger.falls_to(100, tokens, at(5)), at(5));
-        assert_eq!(ledger.falls_to(99, tokens, at(5)), at(1_010));
-        assert_eq!(ledger.falls_to(50, tokens, at(5)), at(1_010));
-        assert_eq!(ledger.falls_to(49, tokens, at(5)), at(2_010));
-        assert_eq!(ledger.falls_to(0, tokens, at(5)), at(3_010));
-        assert_eq!(ledger.falls_to(50, tokens, at(1_500)), at(1_500));
-        assert_eq!(ledger.falls_to(1, |charge| charge.requests, at(0)), at(2_010));
+        assert_eq!(ledger.falls_to(100, at(5)), at(5));
+        assert_eq!(ledger.falls_to(99, at(5)), at(1_010));
+        assert_eq!(ledger.falls_to(50, at(5)), at(1_010));
+        assert_eq!(ledger.falls_to(49, at(5)), at(2_010));
+        assert_eq!(ledger.falls_to(0, at(5)), at(3_010));
+        assert_eq!(ledger.falls_to(50, at(1_500)), at(1_500));
     }
 
     #[test]
@@ -175,27 +153,32 @@ mod tests {
             assert_eq!(ledger.total(at(now)), read);
             assert_eq!(ledger.total, read);
         }
-        assert_eq!(ledger.total, Charge::default());
+        assert_eq!(ledger.total, 0);
     }
 
     #[test]
     fn a_charge_that_has_left_can_not_be_settled_or_taken() {
         let mut ledger = ledger(&[(1_000, 50), (2_000, 30)]);
         ledger.prune(at(1_500));
-        let late = Leaves::after(at(1_000));
-        ledger.settle(late, Charge::call(50), Charge::call(70), Leaves::after(at(9_000)));
-        ledger.take(late, Charge::call(50));
-        assert_eq!(ledger.total(at(1_500)), Charge::call(30));
+        ledger.settle(at(1_000), 50, 70, at(9_000));
+        ledger.take(at(1_000), 50);
+        assert_eq!(ledger.total(at(1_500)), 30);
+    }
+
+    #[test]
+    fn a_settled_charge_leaves_sixty_seconds_after_its_reply_at_the_latest() {
+        let mut ledger = ledger(&[(61_000, 50)]);
+        ledger.settle(at(61_000), 50, 40, at(60_300));
+        assert_eq!((ledger.total(at(60_300)), ledger.total(at(60_310))), (40, 0));
     }
 
     #[test]
     fn many_charges_share_few_slots() {
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::new(GRID);
         for call in 0..100_000_u64 {
-            let leaves = Moment(Duration::from_micros(call * 600));
-            ledger.add(Leaves::after(leaves), Charge::call(1));
+            ledger.add(Moment(Duration::from_micros(call * 600)), 1);
         }
         assert!(ledger.slots.len() <= 6_001, "{}", ledger.slots.len());
-        assert_eq!(ledger.total(Moment::default()).requests, 100_000);
+        assert_eq!(ledger.total(Moment::default()), 100_000);
     }
 }

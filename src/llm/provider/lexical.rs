@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use super::{ChatReply, ChatRequest, Finish, Provider, ProviderError, RateHeaders, ResponseFormat};
+use super::{ChatReply, ChatRequest, Finish, Provider, ProviderError, ResponseFormat};
 use crate::domain::{Tokens, Usage};
 use crate::llm::answer_writer::write_answer;
 use crate::llm::fitted_prompt::{FRAMING_TOKENS, FittedPrompt, PromptCache, count_tokens};
@@ -96,7 +96,7 @@ fn answer(fitted: &Arc<FittedPrompt>, request: &ChatRequest, counts_tokens: bool
         finish: Finish::Stop,
         usage,
         model: Some(LexicalProvider::MODEL.to_owned()),
-        rate: RateHeaders::default(),
+        rate: Box::default(),
     }
 }
 

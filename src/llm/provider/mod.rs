@@ -19,7 +19,7 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use super::dialect::Dialect;
-use crate::domain::{Tokens, Usage};
+use crate::domain::{Charge, Tokens, Usage};
 
 pub use api_key::ApiKey;
 pub use endpoint::{Endpoint, ProviderSetupError};
@@ -75,7 +75,7 @@ pub struct ChatReply {
     /// The model that answered, as the provider names it.
     pub model: Option<String>,
     /// What the reply's headers say of the limits.
-    pub rate: RateHeaders,
+    pub rate: Box<RateHeaders>,
 }
 
 /// Why a reply ended.
@@ -90,21 +90,70 @@ pub enum Finish {
     Refused,
 }
 
-/// What a reply's headers say of the limits. Absent, zero and negative values are `None`.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// What a reply's headers say of the limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RateHeaders {
-    /// Tokens a minute.
-    pub limit_tokens: Option<u64>,
-    /// Tokens left of them.
-    pub remaining_tokens: Option<u64>,
-    /// Until the tokens are full again.
-    pub reset_tokens: Option<Duration>,
-    /// Requests a minute.
-    pub limit_requests: Option<u64>,
-    /// Requests left of them.
-    pub remaining_requests: Option<u64>,
-    /// Until the requests are full again.
-    pub reset_requests: Option<Duration>,
+    /// Of tokens, a minute's.
+    pub tokens: Reading,
+    /// Of requests: a minute's with most services, a day's with some.
+    pub requests: Reading,
+    /// Of input tokens, a minute's.
+    pub input: Reading,
+    /// Of output tokens, a minute's.
+    pub output: Reading,
+    /// Of tokens, where the header says that they are a day's.
+    pub tokens_day: Reading,
+    /// Of requests, where the header says that they are a day's.
+    pub requests_day: Reading,
+}
+
+/// What headers say of one limit. `None` is unknown: absent, negative, or a zero that can't be
+/// meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// The limit.
+    pub limit: Option<u64>,
+    /// What is left of it; zero only where a reset time says until when.
+    pub remaining: Option<u64>,
+    /// Until it is whole again.
+    pub reset: Option<Duration>,
+}
+
+impl Reading {
+    fn has_room_for(self, tokens: Tokens) -> Option<bool> {
+        self.remaining.map(|remaining| remaining >= u64::from(tokens.0))
+    }
+}
+
+impl RateHeaders {
+    /// The same without the times at which limits are whole again: a 429 that says when to come back
+    /// knows better, since room for one call is there before that.
+    #[must_use]
+    pub fn without_resets(self) -> RateHeaders {
+        let without = |reading: Reading| Reading { reset: None, ..reading };
+        RateHeaders {
+            tokens: without(self.tokens),
+            requests: without(self.requests),
+            input: without(self.input),
+            output: without(self.output),
+            ..self
+        }
+    }
+
+    /// Whether they say that a call of `charge` fits into every limit on tokens that they tell of.
+    /// False if they tell of none.
+    pub fn have_room_for(&self, charge: Charge) -> bool {
+        let readings = [
+            self.tokens.has_room_for(charge.tokens),
+            self.input.has_room_for(charge.input),
+            self.output.has_room_for(charge.output),
+            self.tokens_day.has_room_for(charge.tokens),
+        ];
+        let requests = [self.requests, self.requests_day];
+        let none_left = requests.iter().any(|reading| reading.remaining == Some(0));
+        let mut told = readings.into_iter().flatten().peekable();
+        told.peek().is_some() && told.all(|fits| fits) && !none_left
+    }
 }
 
 /// Why there is no reply. No variant holds a key, a row's text or a URL with a query.
@@ -130,7 +179,7 @@ pub enum ProviderError {
         /// How long to wait, if it said so.
         retry_after: Option<Duration>,
         /// What the headers say of the limits.
-        rate: RateHeaders,
+        rate: Box<RateHeaders>,
     },
     /// The account has no money or quota left, or a spend limit was reached: stop.
     #[error("the account is out of quota: {message}")]

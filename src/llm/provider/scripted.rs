@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::{ChatReply, ChatRequest, Finish, Provider, ProviderError, RateHeaders};
+use super::{ChatReply, ChatRequest, Finish, Provider, ProviderError};
 use crate::domain::{Tokens, Usage};
 
 /// What happens to one call.
@@ -111,7 +111,7 @@ pub fn text_reply(content: &str) -> ChatReply {
         finish: Finish::Stop,
         usage: Some(Usage { prompt: Tokens(100), completion, ..Usage::default() }),
         model: None,
-        rate: RateHeaders::default(),
+        rate: Box::default(),
     }
 }
 

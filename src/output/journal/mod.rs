@@ -30,7 +30,7 @@ use syncer::Syncer;
 use super::checked_line;
 use super::job::{FORMAT_VERSION, Fingerprint};
 use super::store::StoreError;
-use crate::domain::{PartNumber, Plan, Tokens, UnixMillis};
+use crate::domain::{Charge, PartNumber, Plan, UnixMillis};
 
 /// Default of [`JournalSpec::sync_within`].
 pub const SYNC_WITHIN: Duration = Duration::from_millis(50);
@@ -113,7 +113,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Notes that call `call` of this run is about to be sent, with `reserved` tokens for it.
+    /// Notes that call `call` of this run is about to be sent, with `reserved` reserved for it.
     ///
     /// # Errors
     /// If it can't be written, or an earlier write could not be synced: then the call must not be
@@ -121,7 +121,7 @@ impl Journal {
     pub fn call_sent(
         &mut self,
         call: u64,
-        reserved: Tokens,
+        reserved: Charge,
         at: UnixMillis,
     ) -> Result<(), StoreError> {
         self.charges.sent(call, reserved, at)
@@ -152,7 +152,7 @@ impl Journal {
     ///
     /// # Errors
     /// If it can't be written, or an earlier write could not be synced.
-    pub fn call_settled(&mut self, call: u64, charged: Tokens) -> Result<(), StoreError> {
+    pub fn call_settled(&mut self, call: u64, charged: Charge) -> Result<(), StoreError> {
         self.charges.settled(call, charged)
     }
 
@@ -229,6 +229,7 @@ mod tests {
 
     use super::record::tests::reply_for;
     use super::*;
+    use crate::domain::Tokens;
 
     /// 40 rows in parts of ten.
     fn plan() -> Plan {
@@ -331,14 +332,18 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
+    fn of(tokens: u32) -> Charge {
+        Charge::of_tokens(Tokens(tokens))
+    }
+
     #[test]
     fn charges_outlive_the_segments() {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = open(folder.path(), "r1", |_| true);
-        journal.call_sent(1, Tokens(900), UnixMillis(5_000)).unwrap();
+        journal.call_sent(1, of(900), UnixMillis(5_000)).unwrap();
         journal.reply(&reply_for(1, &[1])).unwrap();
-        journal.call_settled(1, Tokens(700)).unwrap();
-        journal.call_sent(2, Tokens(900), UnixMillis(6_000)).unwrap();
+        journal.call_settled(1, of(700)).unwrap();
+        journal.call_sent(2, of(900), UnixMillis(6_000)).unwrap();
         journal.part_committed(PartNumber(1)).unwrap();
         journal.close().unwrap();
         assert_eq!(segments(folder.path()), 0);
@@ -346,8 +351,8 @@ mod tests {
         assert_eq!(
             past,
             [
-                PastCharge { at: UnixMillis(5_000), tokens: Tokens(700), is_settled: true },
-                PastCharge { at: UnixMillis(6_000), tokens: Tokens(900), is_settled: false },
+                PastCharge { at: UnixMillis(5_000), charge: of(700).into(), is_settled: true },
+                PastCharge { at: UnixMillis(6_000), charge: of(900).into(), is_settled: false },
             ]
         );
     }

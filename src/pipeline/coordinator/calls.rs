@@ -7,9 +7,10 @@ use super::super::error::Stopped;
 use super::super::settlement::Parcel;
 use super::Coordinator;
 use crate::domain::event::{Source, WaitFor};
-use crate::domain::{Event, Moment, Outcome, Reason, Row};
+use crate::domain::limits::OnDailyLimit;
+use crate::domain::{Charge, Event, Moment, Outcome, Reason, Row};
 use crate::llm::batcher::{TooLong, halve};
-use crate::llm::governor::Admission;
+use crate::llm::governor::{Admission, Hold, LimitName, UsedUp};
 use crate::output::Standing;
 
 /// How long a batch that is not full waits for more rows once nothing more can be read.
@@ -50,10 +51,13 @@ impl Coordinator<'_> {
                 Admission::Start => self.send(parcel, now),
                 Admission::Wait { until, wait } => {
                     self.ready = Some(parcel);
+                    if wait == WaitFor::Day && self.ends_for_the_day(estimate, now) {
+                        return None;
+                    }
                     self.announce(wait, until, now);
                     return until;
                 }
-                Admission::Never { .. } => self.split_for_limit(parcel),
+                Admission::Never { name, .. } => self.split_for_limit(parcel, name),
             }
         }
         None
@@ -106,6 +110,7 @@ impl Coordinator<'_> {
     pub(super) fn send(&mut self, parcel: Parcel, now: Moment) {
         self.started += 1;
         self.announced = None;
+        self.told_of_the_day = false;
         let number = self.started;
         let prepared = self.parts.line.asker.prepare(&parcel.rows, number);
         let at = self.parts.line.clock.wall();
@@ -119,7 +124,7 @@ impl Coordinator<'_> {
         self.parts.events.emit(Event::CallStarted {
             call: number,
             rows: parcel.rows.len() as u64,
-            reserved: prepared.reserved,
+            reserved: prepared.reserved.tokens,
             in_flight: self.calls.len() as u64 + 1,
         });
         self.emit_marks();
@@ -128,7 +133,7 @@ impl Coordinator<'_> {
     }
 
     /// A call that no window can ever hold is made smaller, down to one row.
-    fn split_for_limit(&mut self, parcel: Parcel) {
+    fn split_for_limit(&mut self, parcel: Parcel, limit: LimitName) {
         let rows = parcel.rows;
         if rows.len() > 1 {
             let (first, second) = halve(rows);
@@ -137,12 +142,50 @@ impl Coordinator<'_> {
             return;
         }
         // Its own tokens are within the limit, or the batcher had not taken it.
-        let tokens = self.parts.line.asker.estimate(&rows);
+        let charge = self.parts.line.asker.estimate(&rows);
         self.parcels.push_front(Parcel::of(rows));
+        let (tokens, output) = (charge.tokens, charge.output);
         self.stop(Stopped::Provider(format!(
-            "a call of one row is charged about {tokens} tokens here, hidden ones included, and \
-             limits.tokens_per_minute never has room for that; raise it"
+            "a call of one row is charged about {tokens} tokens here ({output} of output, hidden \
+             ones included), and limits.{} never has room for that; raise it",
+            limit.key()
         )));
+    }
+
+    /// Tells that a day's limit is used up, once nothing is in flight whose charge may yet turn out
+    /// lower; ends the run if it was told to.
+    fn ends_for_the_day(&mut self, charge: Charge, now: Moment) -> bool {
+        if !self.calls.is_empty() {
+            return false;
+        }
+        let Some(UsedUp { name, limit, until }) = self.parts.governor.used_up(charge, now) else {
+            return false;
+        };
+        let resets_in = until.since(now);
+        if !std::mem::replace(&mut self.told_of_the_day, true) {
+            self.parts.events.emit(Event::DailyLimitUsed {
+                limit: name.key().to_owned(),
+                most: limit,
+                resets_in: resets_in.as_secs_f64(),
+            });
+        }
+        let is_end = self.job.limits.on_daily_limit == OnDailyLimit::Stop;
+        if is_end {
+            self.stop(Stopped::Quota(format!(
+                "limits.{} of {limit} is used up; there is room again in {}",
+                name.key(),
+                in_hours(resets_in)
+            )));
+        }
+        is_end
+    }
+
+    pub(super) fn emit_holds(&mut self, now: Moment) {
+        for Hold { until, asked } in self.parts.governor.take_holds() {
+            let seconds = until.since(now).as_secs_f64();
+            let asked = asked.map(|asked| asked.as_secs_f64());
+            self.parts.events.emit(Event::Held { seconds, asked });
+        }
     }
 
     pub(super) fn give_up_too_long(&mut self, rows: impl IntoIterator<Item = TooLong>) {
@@ -183,5 +226,15 @@ impl Coordinator<'_> {
                 failing_for.as_secs()
             )));
         }
+    }
+}
+
+/// A wait as a person would say it: `3 h 20 min`, `12 min`, `40 s`.
+fn in_hours(wait: Duration) -> String {
+    let minutes = wait.as_secs().div_ceil(60);
+    match (minutes / 60, minutes % 60) {
+        (0, 0 | 1) => format!("{} s", wait.as_secs().max(1)),
+        (0, minutes) => format!("{minutes} min"),
+        (hours, minutes) => format!("{hours} h {minutes} min"),
     }
 }

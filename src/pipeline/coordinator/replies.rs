@@ -10,7 +10,7 @@ use super::super::settlement::{
 use super::super::suspects::Finding;
 use super::Coordinator;
 use crate::domain::event::Source;
-use crate::domain::{Event, Moment, Outcome, Reason, Tokens};
+use crate::domain::{Charge, Event, Moment, Outcome, Reason, Tokens};
 use crate::llm::asker::PreparedCall;
 use crate::llm::batcher::BatchLimits;
 use crate::llm::dialect::StepDown;
@@ -38,7 +38,8 @@ impl Coordinator<'_> {
         }
         let verdict = match result {
             Ok((reply, matched)) => {
-                let charged = call::charged(&prepared, &reply);
+                let charged = self.parts.line.asker.charged(&prepared, &reply);
+                let cost = call::cost(&prepared, &reply);
                 self.parts.governor.settle(reservation, charged, now);
                 self.parts.governor.observe(reservation, &reply.rate, now);
                 self.parts.line.asker.learn(&prepared, &reply);
@@ -52,7 +53,7 @@ impl Coordinator<'_> {
                     judge_reply(parcel, finish, hidden, prose, &matched, circumstances);
                 self.raise_or_split(&prepared, &mut verdict);
                 self.note_charge(number, charged);
-                self.tally.call_answered(charged, &usage);
+                self.tally.call_answered(cost, &usage);
                 self.parts.events.emit(Event::CallFinished {
                     call: number,
                     rows,
@@ -93,10 +94,13 @@ impl Coordinator<'_> {
     fn take_error(&mut self, failed: FailedCall, now: Moment) -> Verdict {
         let FailedCall { number, parcel, prepared, reservation, took, error } = failed;
         let rows = parcel.rows.len() as u64;
-        if let ProviderError::RateLimited { rate, .. } = &error {
-            self.parts.governor.observe(reservation, rate, now);
+        if let ProviderError::RateLimited { rate, retry_after } = &error {
+            let rate = if retry_after.is_some() { rate.without_resets() } else { **rate };
+            self.parts.governor.observe(reservation, &rate, now);
         }
-        let retry_in = self.parts.governor.fail(reservation, Failure::from(&error), now);
+        let failure = Failure::of(&error, prepared.reserved);
+        let retry_in = self.parts.governor.fail(reservation, failure, now);
+        self.emit_holds(now);
         if let ProviderError::ParameterRefused { parameter, .. } = &error {
             self.step_down(&prepared, parameter, &error);
         }
@@ -149,7 +153,7 @@ impl Coordinator<'_> {
     }
 
     /// Writes down what a call was charged, so that a rerun's ledger begins where this one is.
-    fn note_charge(&mut self, call: u64, charged: Tokens) {
+    fn note_charge(&mut self, call: u64, charged: Charge) {
         let noted = self.parts.line.journal().call_settled(call, charged);
         if let Err(error) = noted {
             self.stop(Stopped::Storage(error.into()));

@@ -69,7 +69,7 @@ impl Refusal<'_> {
             429 if error.says_too_long() => ProviderError::TooLong,
             429 => ProviderError::RateLimited {
                 retry_after: retry_after(&self.headers, self.now),
-                rate: RateHeaders::read(&self.headers, self.now),
+                rate: Box::new(RateHeaders::read(&self.headers, self.now)),
             },
             400 | 422 if error.says_too_long() => ProviderError::TooLong,
             400 | 403 | 422 if error.says_content_refused() => ProviderError::ContentRefused,

@@ -50,7 +50,7 @@ pub(super) fn read(body: &[u8], exchange: &Refusal<'_>) -> Result<ChatReply, Pro
         finish: if is_refusal { Finish::Refused } else { finish(reason.as_str()) },
         usage: usage(&completion.usage),
         model: completion.model.as_str().map(str::to_owned),
-        rate: RateHeaders::read(&exchange.headers, exchange.now),
+        rate: Box::new(RateHeaders::read(&exchange.headers, exchange.now)),
     })
 }
 

@@ -184,8 +184,8 @@ async fn a_completion_is_read_with_usage_and_limits() {
     assert_eq!(reply.finish, Finish::Stop);
     assert_eq!(reply.usage.unwrap().total(), Tokens(821));
     assert_eq!(reply.model.as_deref(), Some("gpt-4o-mini-2024-07-18"));
-    assert_eq!(reply.rate.limit_tokens, Some(200_000));
-    assert_eq!(reply.rate.reset_tokens, Some(Duration::from_millis(1500)));
+    assert_eq!(reply.rate.tokens.limit, Some(200_000));
+    assert_eq!(reply.rate.tokens.reset, Some(Duration::from_millis(1500)));
 
     let sent = server.request();
     let (head, body) = sent.split_once("\r\n\r\n").unwrap();
@@ -410,7 +410,7 @@ async fn a_429_and_a_503_say_how_long_to_wait() {
     let error = refused("429 Too Many Requests", headers, "{}").await;
     let ProviderError::RateLimited { retry_after, rate } = error else { panic!("{error:?}") };
     assert_eq!(retry_after, Some(Duration::from_millis(1500)));
-    assert_eq!(rate.remaining_tokens, Some(12));
+    assert_eq!(rate.tokens.remaining, Some(12));
     let headers = "retry-after: Mon, 21 Sep 2026 14:13:50 GMT\r\n";
     let error = refused("503 Service Unavailable", headers, "<html>").await;
     let ProviderError::ServerError { retry_after, message, .. } = error else {
