@@ -11,6 +11,7 @@
 mod append;
 mod check;
 mod claims;
+mod columns;
 mod compact;
 mod faults;
 mod grown;

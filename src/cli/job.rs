@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::environment;
 use super::label_setting::LabelSetting;
-use super::settings::{ModelSettings, Settings, TaskSettings};
+use super::settings::{ModelSettings, Positive32, Settings, TaskSettings};
 use super::storage::{EndpointError, cloud};
 use super::values::{Count, LayoutChoice};
 use crate::domain::spec::{
@@ -17,7 +17,8 @@ use crate::domain::spec::{
     TOKENS_PER_CALL, Vocabulary,
 };
 use crate::domain::{
-    Codebook, CodebookError, JobSpec, Location, LocationError, Template, TemplateError, Tokens,
+    Codebook, CodebookError, Compression, JobSpec, Location, LocationError, PartEncoding, Template,
+    TemplateError, Tokens,
 };
 use crate::llm::codes::{self, LabelDraft};
 use crate::llm::provider::Endpoint;
@@ -167,6 +168,7 @@ pub fn job(
             text: Template::parse(&text)?,
             existing_label: column("existing_label", reading.existing_label)?,
             gold: column("gold", reading.gold)?,
+            columns: writing.columns.map(|columns| columns.0),
             on_duplicate_id: reading.on_duplicate_id.unwrap_or_default(),
             sort_memory: reading.sort_memory.map_or(SORT_MEMORY, |bytes| bytes.0),
             temp_dir: reading.temp_dir.unwrap_or_else(environment::temp_dir),
@@ -199,6 +201,7 @@ pub fn job(
             cloud,
             layout: writing.layout.and_then(LayoutChoice::wish),
             rows_per_part: writing.rows_per_part.map(|rows| at_least_one(small(rows))),
+            encoding: encoding(writing.compression, writing.row_group_rows),
             label_column: column("label_column", writing.label_column)?
                 .unwrap_or_else(|| LABEL_COLUMN.to_owned()),
             max_unlabelled: writing.max_unlabelled.map_or(0, Count::get),
@@ -211,6 +214,19 @@ pub fn job(
             .give_up_after
             .map_or(Duration::from_secs(GIVE_UP_AFTER_S), |span| span.0),
     })
+}
+
+/// How parts are encoded.
+pub(super) fn encoding(
+    compression: Option<Compression>,
+    row_group_rows: Option<Positive32>,
+) -> PartEncoding {
+    let usual = PartEncoding::default();
+    PartEncoding {
+        compression: compression.unwrap_or(usual.compression),
+        row_group_rows: row_group_rows
+            .map_or(usual.row_group_rows, |rows| at_least_one(small(rows))),
+    }
 }
 
 /// The three settings that have no default.

@@ -1,6 +1,7 @@
 //! One file of the input as rows that are read by their number.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -15,11 +16,13 @@ use crate::domain::guard::without_panic;
 pub(super) type Batches = Box<dyn Iterator<Item = Result<RecordBatch, InputError>> + Send>;
 
 /// Which columns are read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Columns {
     All,
     /// The one at this place.
     Only(usize),
+    /// Those at these places, ascending.
+    These(Arc<[usize]>),
 }
 
 impl Columns {
@@ -28,6 +31,7 @@ impl Columns {
         match self {
             Columns::All => (0..count).collect(),
             Columns::Only(place) => vec![place],
+            Columns::These(places) => places.to_vec(),
         }
     }
 }
@@ -63,10 +67,10 @@ impl Table {
         }
     }
 
-    /// About how many bytes all rows take in memory.
-    pub(super) fn bytes_in_memory(&self) -> u64 {
+    /// About how many bytes these columns of all rows take in memory, or more.
+    pub(super) fn bytes_in_memory(&self, columns: &Columns) -> u64 {
         match self {
-            Table::Parquet(table) => table.bytes_in_memory(),
+            Table::Parquet(table) => table.bytes_in_memory(columns),
             Table::Csv(table) => table.bytes_in_memory(),
         }
     }

@@ -14,11 +14,15 @@ use super::source::Format;
 use super::table::{Batches, Columns, Table};
 use super::{InputError, InputFile};
 
-/// The files, with the columns that they share.
+/// The files, with those of their columns that are read.
 #[derive(Debug)]
 pub(super) struct Tables {
     tables: Vec<Table>,
+    /// All columns, which the files share.
+    all: SchemaRef,
     schema: SchemaRef,
+    /// The places among all columns of those that are read.
+    places: Arc<[usize]>,
 }
 
 impl Tables {
@@ -32,7 +36,8 @@ impl Tables {
         };
         let tables = sources.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let schema = shared_schema(&tables)?;
-        Ok(Tables { tables, schema })
+        let places = (0..schema.fields().len()).collect();
+        Ok(Tables { tables, all: Arc::clone(&schema), schema, places })
     }
 
     /// Proves the rows of CSV files well-formed, and makes `id` a column of integers if all of its
@@ -46,14 +51,27 @@ impl Tables {
             }
         }
         if let Some(id) = id.filter(|_| are_integers) {
-            let mut fields = self.schema.fields().to_vec();
+            let mut fields = self.all.fields().to_vec();
             let field = fields[id].as_ref().clone().with_data_type(DataType::Int64);
             fields[id] = Arc::new(field);
-            self.schema = Arc::new(Schema::new(fields));
+            self.all = Arc::new(Schema::new(fields));
+            self.schema = Arc::clone(&self.all);
         }
         Ok(())
     }
 
+    /// Leaves the columns unread that are not `wanted`: from now on they are not there.
+    pub(super) fn read_only(&mut self, wanted: impl Fn(&str) -> bool) -> Result<(), InputError> {
+        let fields = self.all.fields().iter().enumerate();
+        let wanted = fields.filter(|(_, field)| wanted(field.name()));
+        let places: Vec<usize> = wanted.map(|(place, _)| place).collect();
+        let schema = self.all.project(&places).map_err(|source| InputError::BadBatch { source })?;
+        self.schema = Arc::new(schema);
+        self.places = places.into();
+        Ok(())
+    }
+
+    /// The columns that are read, in the order of the files.
     pub(super) fn schema(&self) -> &SchemaRef {
         &self.schema
     }
@@ -63,9 +81,27 @@ impl Tables {
         self.tables.iter().map(Table::rows).sum()
     }
 
+    /// Rows in all files, if they are known without a look at each.
+    pub(super) fn told_rows(&self) -> Option<u64> {
+        let are_told = self.tables.iter().all(|table| matches!(table, Table::Parquet(_)));
+        are_told.then(|| self.rows())
+    }
+
     /// About how many bytes all rows take in memory.
     pub(super) fn bytes_in_memory(&self) -> u64 {
-        self.tables.iter().map(Table::bytes_in_memory).sum()
+        let columns = self.within_all(Columns::All);
+        self.tables.iter().map(|table| table.bytes_in_memory(&columns)).sum()
+    }
+
+    /// Columns by their places among all of the files.
+    fn within_all(&self, columns: Columns) -> Columns {
+        match columns {
+            Columns::All => Columns::These(Arc::clone(&self.places)),
+            Columns::Only(place) => Columns::Only(self.places[place]),
+            Columns::These(places) => {
+                Columns::These(places.iter().map(|place| self.places[*place]).collect())
+            }
+        }
     }
 
     pub(super) fn describe(&self) -> Vec<InputFile> {
@@ -105,6 +141,7 @@ impl Tables {
             }
             first = end;
         }
+        let columns = self.within_all(columns);
         TablesRows { tables: Arc::clone(self), columns, due, current: None }
     }
 
@@ -135,7 +172,7 @@ impl Iterator for TablesRows {
                 return Some(batch);
             }
             let (at, wanted) = self.due.pop_front()?;
-            match self.tables.tables[at].read(&self.tables.schema, self.columns, wanted) {
+            match self.tables.tables[at].read(&self.tables.all, self.columns.clone(), wanted) {
                 Ok(batches) => self.current = Some(batches),
                 Err(error) => {
                     self.due.clear();

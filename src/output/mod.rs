@@ -47,7 +47,7 @@ pub use part_identity::{PartError, PartIdentity, UnlabelledRows};
 pub use part_reader::{PartContents, PartReader};
 pub use part_rows::{Holes, RowRuns};
 pub use part_scan::PartScan;
-pub use part_schema::{PartSchema, PartSchemaError};
+pub use part_schema::{PartSchema, PartSchemaError, Selection};
 pub use part_writer::{EncodedPart, PartWriter, Provenance, SealedPart};
 pub use probe::{Kept, Promise, probe};
 pub use recovery::Recovery;

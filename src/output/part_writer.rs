@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{self, BrotliLevel, GzipLevel, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
@@ -21,10 +21,12 @@ use super::names::Generation;
 use super::part_file::PartFile;
 use super::part_identity::{PartError, PartIdentity};
 use super::part_schema::PartSchema;
-use crate::domain::{Attempts, Codebook, Outcome, PartNumber, PositionRange, RowId};
+use crate::domain::{
+    Attempts, Codebook, Compression, Outcome, PartEncoding, PartNumber, PositionRange, RowId,
+};
 
-/// Most rows of a row group: small enough to skip by statistics, large enough to compress.
-const ROWS_PER_GROUP: usize = 131_072;
+/// Most bytes of a row group, encoded: what readers and this writer have in memory of long values.
+const GROUP_BYTES: usize = 64 << 20;
 
 /// A part whose every row has its outcome.
 #[derive(Clone, Debug)]
@@ -83,19 +85,9 @@ impl PartWriter {
         codebook: Arc<Codebook>,
         id_column: &str,
         provenance: Provenance,
+        encoding: PartEncoding,
     ) -> PartWriter {
-        let mut properties = WriterProperties::builder()
-            .set_created_by(concat!("batchclass ", env!("CARGO_PKG_VERSION")).to_owned())
-            .set_compression(Compression::ZSTD(ZstdLevel::default()))
-            .set_max_row_group_row_count(Some(ROWS_PER_GROUP))
-            .set_statistics_enabled(EnabledStatistics::Chunk);
-        for column in [id_column, schema.label_column(), schema.reason_column()] {
-            properties = properties.set_column_statistics_enabled(
-                ColumnPath::new(vec![column.to_owned()]),
-                EnabledStatistics::Page,
-            );
-        }
-        let properties = properties.build();
+        let properties = properties(&schema, id_column, encoding);
         PartWriter { job, schema, codebook, provenance, properties }
     }
 
@@ -162,6 +154,44 @@ impl PartWriter {
     }
 }
 
+fn properties(schema: &PartSchema, id_column: &str, encoding: PartEncoding) -> WriterProperties {
+    let path = |column: &str| ColumnPath::new(vec![column.to_owned()]);
+    let rows = usize::try_from(encoding.row_group_rows.get()).unwrap_or(usize::MAX);
+    let mut properties = WriterProperties::builder()
+        .set_created_by(concat!("batchclass ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_compression(codec(encoding.compression))
+        .set_max_row_group_row_count(Some(rows))
+        .set_max_row_group_bytes(Some(GROUP_BYTES))
+        .set_statistics_enabled(EnabledStatistics::Chunk);
+    for column in [id_column, schema.label_column(), schema.reason_column()] {
+        properties =
+            properties.set_column_statistics_enabled(path(column), EnabledStatistics::Page);
+    }
+    if let Some(column) = schema.hash_column() {
+        properties = properties.set_column_dictionary_enabled(path(column), false);
+    }
+    properties.build()
+}
+
+/// A level that the codec does not have is its usual one.
+fn codec(compression: Compression) -> basic::Compression {
+    use basic::Compression as Codec;
+    match compression {
+        Compression::None => Codec::UNCOMPRESSED,
+        Compression::Snappy => Codec::SNAPPY,
+        Compression::Lz4 => Codec::LZ4_RAW,
+        Compression::Gzip(level) => {
+            Codec::GZIP(GzipLevel::try_new(level.into()).unwrap_or_default())
+        }
+        Compression::Brotli(level) => {
+            Codec::BROTLI(BrotliLevel::try_new(level.into()).unwrap_or_default())
+        }
+        Compression::Zstd(level) => {
+            Codec::ZSTD(ZstdLevel::try_new(level.into()).unwrap_or_default())
+        }
+    }
+}
+
 fn reason(outcome: &Outcome) -> Option<&'static str> {
     match outcome {
         Outcome::Unlabelled { reason, .. } => Some(reason.name()),
@@ -201,6 +231,10 @@ pub(in crate::output) mod tests {
         Provenance { provider: "openai".into(), model: "gpt-4o-mini".into(), run: run.into() }
     }
 
+    pub(in crate::output) fn writer(job: Fingerprint, encoding: PartEncoding) -> PartWriter {
+        PartWriter::new(job, schema(), codebook(), "id", provenance("r1"), encoding)
+    }
+
     /// A part of `range` whose row at position p has id 10 p; every third row has no label.
     pub(in crate::output) fn sealed(number: u32, range: PositionRange) -> SealedPart {
         let positions: Vec<i64> = (range.first.0..range.end().0).map(|at| at as i64).collect();
@@ -209,7 +243,7 @@ pub(in crate::output) mod tests {
         let cities: StringArray = cities.collect();
         let input = schema();
         let columns: Vec<arrow::array::ArrayRef> = vec![Arc::new(ids), Arc::new(cities)];
-        let whole = RecordBatch::try_new(Arc::clone(input.input()), columns).unwrap();
+        let whole = RecordBatch::try_new(Arc::clone(input.carried()), columns).unwrap();
         let half = whole.num_rows() / 2;
         let rest = whole.slice(half, whole.num_rows() - half);
         let outcomes = positions.iter().map(|at| match at % 3 {
@@ -231,7 +265,7 @@ pub(in crate::output) mod tests {
         let job = Fingerprint::of(b"job");
         let part = sealed(1, PositionRange { first: Position(0), rows: 7 });
         let encode = || {
-            let writer = PartWriter::new(job, schema(), codebook(), "id", provenance("r1"));
+            let writer = writer(job, PartEncoding::default());
             writer.encode(&PartFile::whole(&part).unwrap(), 1).unwrap()
         };
         let encoded = encode();
