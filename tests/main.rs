@@ -24,4 +24,5 @@ mod s3;
 mod stops;
 mod storage_faults;
 mod support;
+mod types;
 mod verify;

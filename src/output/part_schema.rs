@@ -6,13 +6,19 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, FixedSizeBinaryBuilder, RecordBatch, StringArray};
+use arrow::array::{
+    ArrayRef, AsArray, FixedSizeBinaryBuilder, RecordBatch, StringArray, new_null_array,
+};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use parquet::arrow::ArrowSchemaConverter;
+use bytes::Bytes;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::errors::ParquetError;
 
 use super::difference::Difference;
+use crate::domain::guard::without_panic;
 use crate::domain::spec::reason_column;
 use crate::domain::{Template, TextHash};
 
@@ -344,17 +350,34 @@ fn check_labels(input: &Schema, existing_label: Option<&str>) -> Result<(), Part
     Err(PartSchemaError::NotLabels { column: field.name().clone(), data_type })
 }
 
+/// Parquet takes the schema of some types whose values it then refuses, or gives back as others: so
+/// a null is written and read here, before anything is paid for.
 fn check_storable(field: &Arc<Field>) -> Result<(), PartSchemaError> {
-    let alone = Schema::new(vec![Arc::clone(field)]);
-    if ArrowSchemaConverter::new().convert(&alone).is_ok() {
+    let data_type = field.data_type();
+    let back = without_panic(|| written_and_read(data_type)).and_then(Result::ok);
+    if back.as_ref() == Some(data_type) {
         return Ok(());
     }
-    let data_type = field.data_type().to_string();
+    let data_type = data_type.to_string();
     Err(PartSchemaError::Unsupported { column: field.name().clone(), data_type })
+}
+
+/// The type that a column of this type has once it was written.
+fn written_and_read(data_type: &DataType) -> Result<DataType, ParquetError> {
+    let schema = Arc::new(Schema::new(vec![Field::new("column", data_type.clone(), true)]));
+    let row = RecordBatch::try_new(Arc::clone(&schema), vec![new_null_array(data_type, 1)])?;
+    let mut writer = ArrowWriter::try_new(Vec::new(), schema, None)?;
+    writer.write(&row)?;
+    let bytes = Bytes::from(writer.into_inner()?);
+    let mut reader = ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()?;
+    let row = reader.next().transpose()?;
+    Ok(row.map_or(DataType::Null, |row| row.column(0).data_type().clone()))
 }
 
 #[cfg(test)]
 mod tests {
+    use arrow::datatypes::{Fields, IntervalUnit};
+
     use super::*;
 
     fn schema(columns: &[(&str, DataType)]) -> Schema {
@@ -396,9 +419,20 @@ mod tests {
 
     #[test]
     fn a_column_that_parquet_can_not_hold_is_named() {
-        let empty = DataType::Struct(arrow::datatypes::Fields::empty());
-        let error = PartSchema::new(&schema(&[("odd", empty)]), "label", None).unwrap_err();
-        assert!(matches!(&error, PartSchemaError::Unsupported { column, .. } if column == "odd"));
+        let to =
+            |values: DataType| DataType::Dictionary(Box::new(DataType::Int8), Box::new(values));
+        for odd in [
+            DataType::Struct(Fields::empty()),
+            DataType::Interval(IntervalUnit::MonthDayNano),
+            to(DataType::Boolean),
+            to(DataType::Float16),
+        ] {
+            let error = PartSchema::new(&schema(&[("odd", odd.clone())]), "label", None);
+            let error = error.expect_err(&odd.to_string());
+            assert!(
+                matches!(&error, PartSchemaError::Unsupported { column, .. } if column == "odd")
+            );
+        }
         let twice = schema(&[("a", DataType::Utf8), ("a", DataType::Utf8)]);
         let error = PartSchema::new(&twice, "label", None).unwrap_err();
         assert_eq!(error, PartSchemaError::Repeated { column: "a".into() });
