@@ -3,6 +3,7 @@
 //! Input and job are proved before the output is touched; a finished output is only looked at; all
 //! between is the coordinator's loop.
 
+mod byte_gate;
 mod call;
 mod close_parts;
 mod coordinator;
@@ -121,7 +122,9 @@ pub async fn run_in(
     let input = Arc::new(input.prove()?);
     let schema = part_schema(job, &input)?;
     let prompt = setup::prompt(job);
-    let rows_per_part = part_size::rows_per_part(job, &prompt, folder.takes_small_writes());
+    let is_journal_beside = folder.takes_small_writes();
+    let rows_per_part =
+        part_size::rows_per_part(job, &prompt, is_journal_beside, input.row_bytes());
     let job = &with_rows_per_part(job, rows_per_part);
     let mut identity = setup::identity(job, input.files(), input.rows(), clock.wall())?;
     identity.layout = layout;

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
@@ -152,4 +152,30 @@ fn a_rerun_reads_no_row_group_of_done_rows_but_their_ids_and_none_once_all_are_d
     scratch.batchclass(&["in.parquet", "out"]).expect_code(0);
     let refused = scratch.batchclass(&["in.parquet", "newer"]).expect_code(2).stderr;
     assert!(refused.contains("in.parquet"), "{refused}");
+}
+
+#[test]
+fn parts_of_wide_rows_hold_few_and_one_that_is_told_to_hold_more_is_written_all_the_same() {
+    let scratch = lay(60);
+    let cell = vec![7_u8; 1 << 20];
+    let cells: ArrayRef = Arc::new(BinaryArray::from_iter_values((0..60).map(|_| &cell)));
+    let narrow = rows(60);
+    let names = ["id", "text", "city", "note"];
+    let columns = names.into_iter().zip(narrow.columns().to_vec()).chain([("cell", cells)]);
+    put(&scratch.path("in.parquet"), &RecordBatch::try_from_iter(columns).unwrap());
+    scratch.write("batchclass.toml", &orders_config("provider = \"lexical\""));
+    let run = |out: &str, rows: &[&str]| {
+        let flags = ["in.parquet", out, "--max-unlabelled", "60"];
+        scratch.batchclass(&[flags.as_slice(), rows].concat()).expect_code(0);
+        part_files(&scratch.path(out)).iter().map(|part| groups(part)).collect::<Vec<_>>()
+    };
+    // 32 MiB of rows make a part; a row group ends with the batch, of 15 rows, that fills as many.
+    assert_eq!(run("out", &[]), [[31], [29]]);
+    assert_eq!(run("large", &["--rows-per-part", "60"]), [[45, 15]]);
+}
+
+/// The rows of each row group.
+fn groups(part: &Path) -> Vec<i64> {
+    let file = SerializedFileReader::new(File::open(part).unwrap()).unwrap();
+    file.metadata().row_groups().iter().map(|group| group.num_rows()).collect()
 }

@@ -259,6 +259,8 @@ section! {
 
         /// Rows in each numbered Parquet part [default: 50000]
         ///
+        /// Of wide rows, over 670 bytes each, the default is fewer: as many as take 32 MiB in
+        /// memory, since a part is held there as a whole, encoded beside it.
         /// In object storage and on FUSE mounts the default is about a minute's worth of
         /// tokens_per_minute, since a lost machine loses at most one part's answers there. It holds
         /// for rows that are planned from now on; parts that are planned already stay as they are.
@@ -276,7 +278,7 @@ section! {
         /// Most rows in a row group of a part [default: 131072]
         ///
         /// Readers skip row groups by their ids and share them out among threads; smaller ones are
-        /// skipped better and compress worse. A row group ends at 64 MiB in any case.
+        /// skipped better and compress worse. A row group ends at 32 MiB of rows in any case.
         #[arg(env = "BATCHCLASS_ROW_GROUP_ROWS", value_name = "ROWS")]
         row_group_rows: Positive32,
 

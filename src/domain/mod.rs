@@ -6,6 +6,7 @@ pub mod event;
 pub mod guard;
 pub mod interleave;
 pub mod location;
+pub mod memory;
 pub mod outcome;
 pub mod part_encoding;
 pub mod plan;

@@ -1,5 +1,6 @@
 //! How many rows of a Parquet file are decoded at once, so that long values don't fill the memory.
 
+use parquet::basic::Type;
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
 use super::reader::MAX_CHUNK_ROWS;
@@ -28,12 +29,21 @@ pub(super) fn group_bytes(
     let schema = footer.file_metadata().schema_descr();
     let leaves = group.columns().iter().enumerate();
     let wanted = leaves.filter(|(leaf, _)| places.contains(&schema.get_column_root_idx(*leaf)));
-    // A dictionary holds a value once that stands in many rows; newer writers note both sizes.
+    // A dictionary holds a value once that stands in many rows, and other encodings hold less than
+    // the values take; newer writers note how long strings are.
     let bytes = wanted.map(|(_, column)| {
-        let plain = column.unencoded_byte_array_data_bytes().unwrap_or(0);
+        let width = match column.column_type() {
+            Type::BOOLEAN => 0,
+            Type::INT32 | Type::FLOAT | Type::BYTE_ARRAY => 4,
+            Type::INT64 | Type::DOUBLE => 8,
+            Type::INT96 => 12,
+            Type::FIXED_LEN_BYTE_ARRAY => i64::from(column.column_descr().type_length()),
+        };
+        let strings = column.unencoded_byte_array_data_bytes().unwrap_or(0);
+        let plain = column.num_values().saturating_mul(width).saturating_add(strings);
         u64::try_from(column.uncompressed_size().max(plain)).unwrap_or(0)
     });
-    bytes.sum()
+    bytes.fold(0, u64::saturating_add)
 }
 
 #[cfg(test)]

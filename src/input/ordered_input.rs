@@ -12,7 +12,7 @@ use super::table::Columns;
 use super::tables::Tables;
 use super::{InputError, InputFile, InputReader, ROW_NUMBER_COLUMN, RowReader};
 use crate::domain::spec::{IdSource, InputSpec};
-use crate::domain::{Location, PositionRange};
+use crate::domain::{Location, PositionRange, memory};
 
 /// The files of an input and their columns; of its rows nothing is known yet.
 #[derive(Debug)]
@@ -122,6 +122,11 @@ impl OrderedInput {
         self.order.rows(self.tables.rows())
     }
 
+    /// About how many bytes a row takes in memory, or more; on an average.
+    pub fn row_bytes(&self) -> u64 {
+        self.tables.bytes_in_memory() / self.tables.rows().max(1)
+    }
+
     /// The files in name order.
     pub fn files(&self) -> &[InputFile] {
         &self.files
@@ -186,6 +191,7 @@ impl OrderedInput {
             return Ok(sorted.clone());
         }
         let rows = Sorter::new(&self.tables, id, &self.spec).sort()?;
+        memory::return_free();
         *sorted = Some(rows.clone());
         Ok(rows)
     }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
-use parquet::arrow::ArrowWriter;
 use parquet::basic::{self, BrotliLevel, GzipLevel, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -21,12 +20,10 @@ use super::names::Generation;
 use super::part_file::PartFile;
 use super::part_identity::{PartError, PartIdentity};
 use super::part_schema::PartSchema;
+use super::row_groups;
 use crate::domain::{
     Attempts, Codebook, Compression, Outcome, PartEncoding, PartNumber, PositionRange, RowId,
 };
-
-/// Most bytes of a row group, encoded: what readers and this writer have in memory of long values.
-const GROUP_BYTES: usize = 64 << 20;
 
 /// A part whose every row has its outcome.
 #[derive(Clone, Debug)]
@@ -64,6 +61,7 @@ pub struct PartWriter {
     codebook: Arc<Codebook>,
     provenance: Provenance,
     properties: WriterProperties,
+    row_group_rows: usize,
 }
 
 /// A part ready to be stored.
@@ -87,8 +85,9 @@ impl PartWriter {
         provenance: Provenance,
         encoding: PartEncoding,
     ) -> PartWriter {
-        let properties = properties(&schema, id_column, encoding);
-        PartWriter { job, schema, codebook, provenance, properties }
+        let properties = properties(&schema, id_column, encoding.compression);
+        let row_group_rows = usize::try_from(encoding.row_group_rows.get()).unwrap_or(usize::MAX);
+        PartWriter { job, schema, codebook, provenance, properties, row_group_rows }
     }
 
     /// `file`, as the `generation`-th that is written for its part.
@@ -126,23 +125,19 @@ impl PartWriter {
         file: &PartFile<'_>,
         identity: &PartIdentity,
     ) -> Result<Vec<u8>, ParquetError> {
-        let properties = Some(self.properties.clone());
-        let schema = Arc::clone(self.schema.output());
-        let mut writer = ArrowWriter::try_new(Vec::new(), schema, properties)?;
         let mut outcomes = file.outcomes.as_slice();
-        for rows in &file.columns {
+        let rows = file.columns.iter().map(|rows| {
             let (these, rest) = outcomes.split_at(rows.num_rows());
             outcomes = rest;
             let labels = these.iter().map(|outcome| self.label(outcome)).collect();
             let reasons = these.iter().map(|outcome| reason(outcome)).collect();
-            writer.write(&self.schema.join(rows, labels, reasons)?)?;
-        }
+            Ok(self.schema.join(rows, labels, reasons)?)
+        });
         let attempts = file.outcomes.iter().filter_map(|outcome| attempts(outcome));
         let footer = identity.to_footer(&attempts.collect::<Vec<_>>());
-        for entry in footer.map_err(|error| ParquetError::External(Box::new(error)))? {
-            writer.append_key_value_metadata(entry);
-        }
-        writer.into_inner()
+        let footer = footer.map_err(|error| ParquetError::External(Box::new(error)))?;
+        let properties = self.properties.clone();
+        row_groups::encode(self.schema.output(), rows, self.row_group_rows, footer, properties)
     }
 
     fn label<'a>(&'a self, outcome: &'a Outcome) -> Option<&'a str> {
@@ -154,14 +149,11 @@ impl PartWriter {
     }
 }
 
-fn properties(schema: &PartSchema, id_column: &str, encoding: PartEncoding) -> WriterProperties {
+fn properties(schema: &PartSchema, id_column: &str, compression: Compression) -> WriterProperties {
     let path = |column: &str| ColumnPath::new(vec![column.to_owned()]);
-    let rows = usize::try_from(encoding.row_group_rows.get()).unwrap_or(usize::MAX);
     let mut properties = WriterProperties::builder()
         .set_created_by(concat!("batchclass ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_compression(codec(encoding.compression))
-        .set_max_row_group_row_count(Some(rows))
-        .set_max_row_group_bytes(Some(GROUP_BYTES))
+        .set_compression(codec(compression))
         .set_statistics_enabled(EnabledStatistics::Chunk);
     for column in [id_column, schema.label_column(), schema.reason_column()] {
         properties =

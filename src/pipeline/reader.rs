@@ -8,6 +8,7 @@ use arrow::compute::interleave_record_batch;
 use tokio::sync::mpsc;
 
 use super::RunError;
+use super::byte_gate::{ByteGate, Passage};
 use super::input_rows::InputRows;
 use super::passes::{Pass, Task, passes};
 use super::standing_rows::{StandingRow, StandingRows};
@@ -17,10 +18,12 @@ use crate::domain::{
 };
 use crate::input::{InputRow, MAX_CHUNK_ROWS, OrderedInput};
 use crate::llm::prompt::Prompt;
-use crate::output::PartReader;
+use crate::output::{PartReader, bytes_of};
 
 /// Chunks that wait for the coordinator.
 const CHUNKS_AHEAD: usize = 2;
+/// Bytes of rows in them, unless one alone has more.
+const BYTES_AHEAD: u64 = 16 << 20;
 
 /// Consecutive rows of one part.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub(super) struct ReadChunk {
     pub(super) ids: (RowId, RowId),
     /// One entry per row, in order.
     pub(super) rows: Vec<ReadRow>,
+    /// Lets further chunks come once this one is taken.
+    _passage: Passage,
 }
 
 /// A row as the input and earlier runs have it.
@@ -76,7 +81,11 @@ impl From<RunError> for Halt {
     }
 }
 
-type Chunks = mpsc::Sender<Result<ReadChunk, RunError>>;
+/// The way to the coordinator.
+struct Chunks {
+    sender: mpsc::Sender<Result<ReadChunk, RunError>>,
+    gate: ByteGate,
+}
 
 impl Reader {
     /// Starts the thread; it ends when all is read, at the first error, or when the receiver is
@@ -86,14 +95,15 @@ impl Reader {
     /// If the system has no thread left.
     pub(super) fn start(self) -> std::io::Result<mpsc::Receiver<Result<ReadChunk, RunError>>> {
         let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
+        let chunks = Chunks { sender, gate: ByteGate::new(BYTES_AHEAD) };
         std::thread::Builder::new().name("reader".into()).spawn(move || {
             for pass in passes(&self.work) {
-                match self.pass(pass, &sender) {
+                match self.pass(pass, &chunks) {
                     Ok(()) => {}
                     Err(Halt::Unheard) => return,
                     Err(Halt::Failed(error)) => {
                         // If nobody listens any more, nobody misses it.
-                        let _ = sender.blocking_send(Err(error));
+                        let _ = chunks.sender.blocking_send(Err(error));
                         return;
                     }
                 }
@@ -133,23 +143,22 @@ impl Reader {
         let mut priors = outcomes.unwrap_or_default().into_iter();
         while left > 0 {
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(MAX_CHUNK_ROWS);
-            let (columns, rows) = self.next(input, most)?;
+            let (columns, rows) = self.carry(input.some(most)?)?;
+            let count = rows.len() as u64;
             let rows = rows.into_iter().map(StandingRow::Whole).collect();
             let read = |(row, position)| self.read(row, position, priors.next());
             send(chunks, first, columns, rows, read)?;
-            first.0 += most as u64;
-            left -= most as u64;
+            first.0 += count;
+            left -= count;
         }
         Ok(())
     }
 
-    /// The next `count` rows of the input, and what goes along of their columns.
-    fn next(
+    /// Rows of the input with what goes along of their columns.
+    fn carry(
         &self,
-        input: &mut InputRows,
-        count: usize,
+        (columns, rows): (RecordBatch, Vec<InputRow>),
     ) -> Result<(RecordBatch, Vec<InputRow>), RunError> {
-        let (columns, rows) = input.next(count)?;
         let carried = self.parts.schema().carry(&columns, rows.iter().map(InputRow::text_hash));
         let carried = carried.map_err(|error| RunError::Internal(error.to_string()))?;
         Ok((carried, rows))
@@ -183,7 +192,7 @@ impl Reader {
                 }
             }
             if !new.is_empty() {
-                let (new_columns, new_rows) = self.next(input, new.len())?;
+                let (new_columns, new_rows) = self.carry(input.next(new.len())?)?;
                 columns = spliced(&columns, &new_columns, &new)?;
                 for (row, at) in new_rows.into_iter().zip(new) {
                     rows[at] = StandingRow::Whole(row);
@@ -245,8 +254,9 @@ fn send(
     let (Some(first_row), Some(last_row)) = (rows.first(), rows.last()) else { return Ok(()) };
     let ids = (first_row.id().clone(), last_row.id().clone());
     let rows = rows.into_iter().zip((first.0..).map(Position)).map(read).collect();
-    let chunk = ReadChunk { first, columns, ids, rows };
-    chunks.blocking_send(Ok(chunk)).map_err(|_| Halt::Unheard)
+    let passage = chunks.gate.enter(bytes_of(&columns));
+    let chunk = ReadChunk { first, columns, ids, rows, _passage: passage };
+    chunks.sender.blocking_send(Ok(chunk)).map_err(|_| Halt::Unheard)
 }
 
 /// The rows of `columns`, those at the ascending places `at` replaced by the rows of `new`.
