@@ -3,6 +3,7 @@
 //! Input and job are proved before the output is touched; a finished output is only looked at; all
 //! between is the coordinator's loop.
 
+mod byte_gate;
 mod call;
 mod close_parts;
 mod coordinator;
@@ -25,6 +26,7 @@ mod retry;
 mod settlement;
 mod setup;
 mod stage;
+mod standing_rows;
 mod storage_watch;
 mod suspects;
 mod tally;
@@ -47,11 +49,12 @@ use self::tally::Tally;
 use self::work::Work;
 use self::writer::Left;
 use crate::domain::{Clock, Event, EventSink, JobSpec};
-use crate::input::OrderedInput;
+use crate::input::{FoundInput, OrderedInput};
 use crate::llm::batcher::BatchLimits;
 use crate::llm::provider::Provider;
 use crate::output::{
-    Found, Job, KnownInput, OpenOutput, OutputError, OutputFolder, PartSchema, WriterSpec,
+    Found, Job, KnownInput, OpenOutput, OutputError, OutputFolder, PartSchema, Selection,
+    WriterSpec,
 };
 
 /// What a run is handed beside its job.
@@ -92,17 +95,18 @@ pub async fn run_in(
 ) -> Result<RunReport, RunError> {
     let clock = Arc::clone(&context.clock);
     let started = clock.now();
-    let input = Arc::new(OrderedInput::open(&job.input)?);
-    let schema = part_schema(job, &input)?;
+    let input = FoundInput::find(&job.input)?;
+    if input.is_inside(&job.output.location) {
+        return Err(RunError::OutputInsideInput(job.output.location.to_string()));
+    }
     let found = retry::persist(&*clock, || folder.look()).await?;
     let layout = folder.layout(job.output.layout, found.as_ref());
     let folder = setup::place_journal(job, folder.laid_out(layout))?;
-    let prompt = setup::prompt(job);
-    let rows_per_part = part_size::rows_per_part(job, &prompt, folder.takes_small_writes());
-    let job = &with_rows_per_part(job, rows_per_part);
-    let mut identity = setup::identity(job, &input, clock.wall())?;
-    identity.layout = layout;
     if let Some(found) = &found {
+        // As many rows as there were, if these are the files that there were.
+        let rows = found.known_input.revision.rows;
+        let mut identity = setup::identity(job, &input.files(), rows, clock.wall())?;
+        identity.layout = layout;
         refuse_another_job(&folder, found, &identity)?;
         if is_finished(job, &identity, found) {
             let work = Work::find(job, &found.plan, &found.records, None);
@@ -110,11 +114,20 @@ pub async fn run_in(
             let mut report = RunReport::of_parts(&found.plan, found.records.values());
             report.files = found.file_names();
             report.is_success = found.success.is_some();
-            report.dropped_duplicates = input.dropped_duplicates();
+            report.dropped_duplicates = input.rows().map_or(0, |all| all.saturating_sub(rows));
             report.took = clock.now().since(started);
             return Ok(report);
         }
     }
+    let input = Arc::new(input.prove()?);
+    let schema = part_schema(job, &input)?;
+    let prompt = setup::prompt(job);
+    let is_journal_beside = folder.takes_small_writes();
+    let rows_per_part =
+        part_size::rows_per_part(job, &prompt, is_journal_beside, input.row_bytes());
+    let job = &with_rows_per_part(job, rows_per_part);
+    let mut identity = setup::identity(job, input.files(), input.rows(), clock.wall())?;
+    identity.layout = layout;
 
     let run = setup::run_name(context.clock.wall())?;
     let secret = found.as_ref().map_or(&identity, |found| &found.job).secret.bytes();
@@ -122,6 +135,7 @@ pub async fn run_in(
     let spec = WriterSpec {
         job: identity.clone(),
         schema,
+        encoding: job.output.encoding,
         codebook: Arc::clone(staged.codebook()),
         id_column: setup::id_column(job).to_owned(),
         provenance: setup::provenance(job, &run),
@@ -137,7 +151,10 @@ pub async fn run_in(
     if let Some(message) = growth.message {
         context.events.emit(Event::Warning { message });
     }
-    let work = Work::find(job, output.plan(), output.records(), growth.changes);
+    let mut work = Work::find(job, output.plan(), output.records(), growth.changes);
+    if output.reader().schema().hash_column().is_some() {
+        work = work.with_texts_of_the_input();
+    }
     if !work.is_empty() {
         setup::refuse_to_leave_a_journal(job, &output)?;
         setup::refuse_a_full_disk(job, &input, &folder, &work)?;
@@ -186,12 +203,16 @@ fn with_rows_per_part(job: &JobSpec, rows_per_part: NonZeroU32) -> JobSpec {
 
 /// The columns of the output; checked before the output is touched.
 fn part_schema(job: &JobSpec, input: &OrderedInput) -> Result<PartSchema, RunError> {
-    let location = &job.output.location;
-    if input.is_inside(location) {
-        return Err(RunError::OutputInsideInput(location.to_string()));
-    }
     let existing_label = job.input.existing_label.as_deref();
-    Ok(PartSchema::new(input.schema(), &job.output.label_column, existing_label)?)
+    let (input, label_column) = (input.schema(), job.output.label_column.as_str());
+    Ok(match &job.input.columns {
+        None => PartSchema::new(input, label_column, existing_label)?,
+        Some(columns) => {
+            let (id, text) = (setup::id_column(job), &job.input.text);
+            let selection = Selection { columns, id, text };
+            PartSchema::select(input, label_column, existing_label, selection)?
+        }
+    })
 }
 
 fn refuse_another_job(folder: &OutputFolder, found: &Found, job: &Job) -> Result<(), RunError> {

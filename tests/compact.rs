@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use batchclass::compact::{CompactSpec, compact};
-use batchclass::domain::UnixMillis;
 use batchclass::domain::clock::SystemClock;
+use batchclass::domain::{PartEncoding, UnixMillis};
 use batchclass::output::OutputFolder;
 use batchclass::output::store::{Fault, FaultyStore, MemoryStore, Store, Then};
 
@@ -96,6 +96,7 @@ fn cut_short_at_any_storage_call_it_goes_on_to_the_same_rows() {
     let from = OutputFolder::new(scratch.path("out"));
     let spec = |run: &str| CompactSpec {
         rows_per_part: NonZeroU32::new(100).unwrap(),
+        encoding: PartEncoding::default(),
         run: run.to_owned(),
         started: UnixMillis(1_800_000_000_000),
     };

@@ -11,6 +11,7 @@
 mod append;
 mod check;
 mod claims;
+mod columns;
 mod compact;
 mod faults;
 mod formats;
@@ -25,4 +26,5 @@ mod s3;
 mod stops;
 mod storage_faults;
 mod support;
+mod types;
 mod verify;

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use super::settings::{Positive32, Settings, StorageSettings};
 use super::simulate_command::SimulateArguments;
 use super::values::{self, Bytes};
+use crate::domain::Compression;
 
 const USAGE: &str = "batchclass INPUT OUT [FLAGS]\n       batchclass <COMMAND>";
 
@@ -208,6 +209,12 @@ pub struct CompactArguments {
     #[arg(long, value_name = "ROWS", default_value = "50000")]
     #[arg(value_parser = values::parse::<Positive32>)]
     pub rows_per_part: Positive32,
+    /// How they are compressed: zstd, snappy, lz4, gzip, brotli, none [default: zstd(1)]
+    #[arg(long, value_name = "CODEC", value_parser = values::parse::<Compression>)]
+    pub compression: Option<Compression>,
+    /// Most rows in a row group [default: 131072]
+    #[arg(long, value_name = "ROWS", value_parser = values::parse::<Positive32>)]
+    pub row_group_rows: Option<Positive32>,
     /// Where object storage is.
     #[command(flatten)]
     pub storage: StorageSettings,

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::arguments::CompactArguments;
 use super::console;
 use super::exit_code::ExitCode;
-use super::job::JobError;
+use super::job::{JobError, encoding};
 use super::run_command::Failure;
 use super::storage::cloud;
 use crate::compact::{CompactError, CompactSpec, compact};
@@ -24,7 +24,8 @@ pub(super) fn compact_output(arguments: &CompactArguments) -> Result<ExitCode, F
     let started = clock.wall();
     let rows_per_part = u32::try_from(arguments.rows_per_part.get()).unwrap_or(u32::MAX);
     let rows_per_part = NonZeroU32::new(rows_per_part).unwrap_or(NonZeroU32::MIN);
-    let spec = CompactSpec { rows_per_part, run: run_name(started)?, started };
+    let encoding = encoding(arguments.compression, arguments.row_group_rows);
+    let spec = CompactSpec { rows_per_part, encoding, run: run_name(started)?, started };
     let cloud = cloud(arguments.storage.clone()).map_err(JobError::Endpoint)?;
     let folder = |typed: &Path| -> Result<OutputFolder, Failure> {
         let location = Location::parse(typed.as_os_str()).map_err(JobError::Location)?;

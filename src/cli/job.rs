@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::environment;
 use super::label_setting::LabelSetting;
-use super::settings::{InputSettings, LimitSettings, ModelSettings, Settings, TaskSettings};
+use super::settings::{
+    InputSettings, LimitSettings, ModelSettings, Positive32, Settings, TaskSettings,
+};
 use super::storage::{EndpointError, cloud};
 use super::values::{Count, LayoutChoice};
 use crate::domain::limits::Rules;
@@ -18,8 +20,8 @@ use crate::domain::spec::{
     TOKENS_PER_CALL, Vocabulary,
 };
 use crate::domain::{
-    Codebook, CodebookError, JobSpec, Location, LocationError, Reading, Template, TemplateError,
-    Tokens,
+    Codebook, CodebookError, Compression, JobSpec, Location, LocationError, PartEncoding, Reading,
+    Template, TemplateError, Tokens,
 };
 use crate::llm::codes::{self, LabelDraft};
 use crate::llm::governor::vendors::{rules_of, vendor_at};
@@ -180,6 +182,7 @@ pub fn job(
             text: Template::parse(&text)?,
             existing_label: column("existing_label", reading.existing_label)?,
             gold: column("gold", reading.gold)?,
+            columns: writing.columns.map(|columns| columns.0),
             on_duplicate_id: reading.on_duplicate_id.unwrap_or_default(),
             sort_memory: reading.sort_memory.map_or(SORT_MEMORY, |bytes| bytes.0),
             temp_dir: reading.temp_dir.unwrap_or_else(environment::temp_dir),
@@ -205,6 +208,7 @@ pub fn job(
             cloud,
             layout: writing.layout.and_then(LayoutChoice::wish),
             rows_per_part: writing.rows_per_part.map(|rows| at_least_one(small(rows))),
+            encoding: encoding(writing.compression, writing.row_group_rows),
             label_column: column("label_column", writing.label_column)?
                 .unwrap_or_else(|| LABEL_COLUMN.to_owned()),
             max_unlabelled: writing.max_unlabelled.map_or(0, Count::get),
@@ -267,6 +271,19 @@ fn limits_of(settings: LimitSettings, model: &ModelSpec) -> Limits {
 
 fn a_minute<const MIN: u64, const MAX: u64>(limit: Count<MIN, MAX>) -> Option<NonZeroU32> {
     NonZeroU32::new(small(limit))
+}
+
+/// How parts are encoded.
+pub(super) fn encoding(
+    compression: Option<Compression>,
+    row_group_rows: Option<Positive32>,
+) -> PartEncoding {
+    let usual = PartEncoding::default();
+    PartEncoding {
+        compression: compression.unwrap_or(usual.compression),
+        row_group_rows: row_group_rows
+            .map_or(usual.row_group_rows, |rows| at_least_one(small(rows))),
+    }
 }
 
 /// The three settings that have no default.

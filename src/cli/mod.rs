@@ -41,10 +41,12 @@ use clap::{CommandFactory as _, Parser as _};
 use self::arguments::{Command, CommandLine};
 use self::exit_code::ExitCode;
 use self::run_command::Failure;
+use crate::domain::memory;
 
 /// Runs the program; the exit code is the process's.
 pub fn main() -> std::process::ExitCode {
     panic_hook::install();
+    memory::return_large_buffers_early();
     let typed: Vec<OsString> = std::env::args_os().collect();
     let command_line = match read_command_line(typed.clone()) {
         Ok(command_line) => command_line,

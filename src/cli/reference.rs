@@ -13,7 +13,7 @@ use super::config_file::parse;
 use super::init_command::STARTER;
 use super::job::job;
 use super::settings::Settings;
-use crate::domain::spec;
+use crate::domain::{part_encoding, spec};
 
 /// Flags that are no settings: they say where settings come from, what to print, or what is meant
 /// for this one run.
@@ -69,6 +69,9 @@ const SETTINGS: &[(&str, &str, &str, &str, &str)] = &[
     ("input", "on_duplicate_id", "on-duplicate-id", "first", "'first'"),
     ("input", "sort_memory", "sort-memory", "32MiB", "33_554_432"),
     ("input", "temp_dir", "temp-dir", "scratch", "'scratch'"),
+    ("output", "columns", "columns", "id,city", "['id', 'city']"),
+    ("output", "compression", "compression", "snappy", "'snappy'"),
+    ("output", "row_group_rows", "row-group-rows", "5000", "5_000"),
     ("output", "rows_per_part", "rows-per-part", "1000", "1_000"),
     ("output", "layout", "layout", "append", "'append'"),
     ("output", "label_column", "label-column", "class", "'class'"),
@@ -207,6 +210,7 @@ fn the_help_quotes_the_defaults() {
         ("max_attempts", spec::MAX_ATTEMPTS.to_string()),
         ("dedupe_texts", spec::DEDUPE_TEXTS.to_string()),
         ("rows_per_part", spec::ROWS_PER_PART.to_string()),
+        ("row_group_rows", part_encoding::ROW_GROUP_ROWS.to_string()),
         ("label_column", spec::LABEL_COLUMN.to_owned()),
         ("sort_memory", format!("{}MiB", spec::SORT_MEMORY >> 20)),
         ("connect_timeout_s", spec::CONNECT_TIMEOUT_S.to_string()),

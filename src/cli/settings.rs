@@ -12,7 +12,10 @@ use toml::de::DeValue;
 
 use super::label_setting::LabelSetting;
 use super::section::{Refusal, Section, section};
-use super::values::{Bytes, Count, Delimiter, LayoutChoice, ProgressMode, Quote, Reasons, Span};
+use super::values::{
+    Bytes, Columns, Count, Delimiter, LayoutChoice, ProgressMode, Quote, Reasons, Span,
+};
+use crate::domain::Compression;
 use crate::domain::limits::{ChargeRule, Counting, DayWindow, MinuteWindow, OnDailyLimit, Vendor};
 use crate::domain::reading::{Encoding, FileFormat, HivePartitioning, IdType};
 use crate::domain::spec::{AnswerForm, KeySource, OnDuplicateId, ProviderKind, Vocabulary};
@@ -374,13 +377,39 @@ section! {
 section! {
     /// What is written.
     OutputSettings ["output", "Output"] {
+        /// The input's columns that go to the output, in this order [default: all]
+        ///
+        /// The id's column goes along even if it is not named; "" takes no other. Columns that
+        /// neither go along nor are needed are not read. Where the text is left out, parts hold its
+        /// hash, so that a text that changes later is seen. Names with commas: as a list in the
+        /// config. Example: --columns id,city,price
+        #[arg(env = "BATCHCLASS_COLUMNS", value_name = "COLUMNS")]
+        columns: Columns,
+
         /// Rows in each numbered Parquet part [default: 50000]
         ///
+        /// Of wide rows, over 670 bytes each, the default is fewer: as many as take 32 MiB in
+        /// memory, since a part is held there as a whole, encoded beside it.
         /// In object storage and on FUSE mounts the default is about a minute's worth of
         /// tokens_per_minute, since a lost machine loses at most one part's answers there. It holds
         /// for rows that are planned from now on; parts that are planned already stay as they are.
         #[arg(env = "BATCHCLASS_ROWS_PER_PART", value_name = "ROWS")]
         rows_per_part: Positive32,
+
+        /// How parts are compressed [default: zstd(1)]
+        ///
+        /// `zstd`, `gzip` and `brotli` take a level: higher is smaller and slower. `snappy` and
+        /// `lz4` are fast and larger; `none` is for tools that read nothing else. What stands stays
+        /// as it is. Example: --compression "zstd(9)"
+        #[arg(env = "BATCHCLASS_COMPRESSION", value_name = "CODEC")]
+        compression: Compression,
+
+        /// Most rows in a row group of a part [default: 131072]
+        ///
+        /// Readers skip row groups by their ids and share them out among threads; smaller ones are
+        /// skipped better and compress worse. A row group ends at 32 MiB of rows in any case.
+        #[arg(env = "BATCHCLASS_ROW_GROUP_ROWS", value_name = "ROWS")]
+        row_group_rows: Positive32,
 
         /// Whether missing labels are filled in place or beside [default: auto]
         ///

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use crate::domain::Reason;
 use crate::domain::limits::{ChargeRule, Counting, DayWindow, MinuteWindow, OnDailyLimit, Vendor};
 use crate::domain::reading::{Encoding, FileFormat, HivePartitioning, IdType};
 use crate::domain::spec::{AnswerForm, KeySource, Layout, OnDuplicateId, ProviderKind, Vocabulary};
+use crate::domain::{Compression, Reason};
 
 /// A value that a setting takes.
 pub trait Setting: Sized + Clone + Send + Sync + 'static {
@@ -281,6 +281,43 @@ impl Setting for Reasons {
     }
 }
 
+/// Columns: names with commas between them, or a TOML list for names that have commas of their own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Columns(pub Vec<String>);
+
+impl Setting for Columns {
+    fn wanted() -> String {
+        "names of columns, with commas between them, or a list of them".into()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+        Some(Columns(names.map(str::to_owned).collect()))
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Option<Self> {
+        if let Some(text) = value.as_str() {
+            return Columns::from_text(text);
+        }
+        let names = value.as_array()?.iter().map(|name| name.get_ref().as_str());
+        names.map(|name| Some(name?.to_owned())).collect::<Option<Vec<_>>>().map(Columns)
+    }
+}
+
+impl Setting for Compression {
+    fn wanted() -> String {
+        format!("{}, with a level where one is wanted: `zstd(3)`", or_list(&Compression::NAMES))
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        Compression::parse(text)
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Option<Self> {
+        Self::from_text(value.as_str()?)
+    }
+}
+
 /// How a run shows its progress on stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ProgressMode {
@@ -471,6 +508,12 @@ mod tests {
         let reasons = Reasons::from_text("refused, too_long").unwrap();
         assert_eq!(reasons.0, [Reason::Refused, Reason::TooLong]);
         assert_eq!(Reasons::from_text("refusal"), None);
+    }
+
+    #[test]
+    fn columns_are_names_with_commas_between_them() {
+        assert_eq!(Columns::from_text("id, The City").unwrap().0, ["id", "The City"]);
+        assert_eq!(Columns::from_text("").unwrap().0, Vec::<String>::new());
     }
 
     #[test]

@@ -16,7 +16,8 @@ use sha2::{Digest, Sha256};
 use self::merged::{MergedRows, Run};
 use crate::domain::spec::IdSource;
 use crate::domain::{
-    Clock, Codebook, CodebookError, Location, Outcome, PartNumber, Plan, RowId, UnixMillis,
+    Clock, Codebook, CodebookError, Location, Outcome, PartEncoding, PartNumber, Plan, RowId,
+    UnixMillis,
 };
 use crate::input::{InputError, ROW_NUMBER_COLUMN};
 use crate::output::{
@@ -30,6 +31,8 @@ use crate::output::{
 pub struct CompactSpec {
     /// Rows in each new part.
     pub rows_per_part: NonZeroU32,
+    /// How they are encoded.
+    pub encoding: PartEncoding,
     /// This run's name.
     pub run: String,
     /// When it began.
@@ -163,6 +166,7 @@ pub fn compact(
     let mut output = to.begin(WriterSpec {
         job,
         schema: columns,
+        encoding: spec.encoding,
         codebook,
         id_column: id_column.to_owned(),
         provenance: provenance(&found, spec),

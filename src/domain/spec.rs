@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use super::limits::Limits;
-use super::{Codebook, Location, Reading, Reason, Template, Tokens};
+use super::{Codebook, Location, PartEncoding, Reading, Reason, Template, Tokens};
 
 /// Default of [`BatchSpec::rows_per_call`].
 pub const ROWS_PER_CALL: u32 = 50;
@@ -84,12 +84,28 @@ pub struct InputSpec {
     pub existing_label: Option<String>,
     /// Known answers, only ever compared with.
     pub gold: Option<String>,
+    /// The columns that go to the output, in this order; the id goes along. `None`: all. What
+    /// neither goes there nor is named above is not read.
+    pub columns: Option<Vec<String>>,
     /// What a repeated id does.
     pub on_duplicate_id: OnDuplicateId,
     /// Most memory for bringing an unsorted input into id order, bytes.
     pub sort_memory: u64,
     /// Where an unsorted input that is larger than that is sorted.
     pub temp_dir: PathBuf,
+}
+
+impl InputSpec {
+    /// Whether the column `name` is read at all.
+    pub fn reads(&self, name: &str) -> bool {
+        let is_id = matches!(&self.id, IdSource::Column(id) if id == name);
+        let mut labels = self.existing_label.iter().chain(&self.gold);
+        let goes_along = |columns: &Vec<String>| columns.iter().any(|column| column == name);
+        is_id
+            || self.text.columns().any(|column| column == name)
+            || labels.any(|column| column == name)
+            || self.columns.as_ref().is_none_or(goes_along)
+    }
 }
 
 /// Where a row's id comes from.
@@ -251,6 +267,8 @@ pub struct OutputSpec {
     /// Rows in each part; `None` plans [`ROWS_PER_PART`] on a disk, and about a minute's worth of
     /// the limit elsewhere.
     pub rows_per_part: Option<NonZeroU32>,
+    /// How parts are encoded from now on.
+    pub encoding: PartEncoding,
     /// The name of the column with the label; the reason's column adds `_reason`.
     pub label_column: String,
     /// `_SUCCESS` is written, and the exit code is 0, with at most this many rows unlabelled.

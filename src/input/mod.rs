@@ -37,9 +37,11 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod text_file;
+#[cfg(test)]
+mod unread;
 
 pub use error::InputError;
-pub use ordered_input::OrderedInput;
+pub use ordered_input::{FoundInput, OrderedInput};
 pub use reader::{InputChunk, InputReader, MAX_CHUNK_ROWS};
 pub use row_reader::{InputRow, ROW_NUMBER_COLUMN, RowReader, existing_labels, row_ids};
 pub use source::InputFile;

@@ -12,12 +12,84 @@ use super::table::Columns;
 use super::tables::Tables;
 use super::{InputError, InputFile, InputReader, ROW_NUMBER_COLUMN, RowReader};
 use crate::domain::spec::{IdSource, InputSpec};
-use crate::domain::{Location, PositionRange};
+use crate::domain::{Location, PositionRange, memory};
+
+/// The files of an input and their columns; of its rows nothing is known yet.
+#[derive(Debug)]
+pub struct FoundInput {
+    location: InputLocation,
+    tables: Tables,
+    rows: RowReader,
+    spec: InputSpec,
+}
+
+impl FoundInput {
+    /// Finds the files and checks the columns, of which the beginnings and footers tell.
+    ///
+    /// # Errors
+    /// If there is no file, one is damaged or of another form, or the job names a column that is
+    /// not there or of no use.
+    pub fn find(spec: &InputSpec) -> Result<FoundInput, InputError> {
+        let location = InputLocation::resolve(&spec.location, &spec.cloud, spec.reading.format)?;
+        let tables = Tables::open(&location, spec)?;
+        let rows = RowReader::new(&*chunk_schema(&tables, spec)?, spec)?;
+        Ok(FoundInput { location, tables, rows, spec: spec.clone() })
+    }
+
+    /// The files in name order.
+    pub fn files(&self) -> Vec<InputFile> {
+        self.tables.describe()
+    }
+
+    /// Rows in all files, if their footers tell.
+    pub fn rows(&self) -> Option<u64> {
+        self.tables.told_rows()
+    }
+
+    /// Whether parts written into the folder `out` would become part of this input in a later run.
+    /// `out` need not exist.
+    pub fn is_inside(&self, out: &Location) -> bool {
+        self.location.would_find(out)
+    }
+
+    /// Proves that no id is null or repeated (repeated ones are dropped if the job says so). Text
+    /// files are read whole for it, of Parquet files the id column.
+    ///
+    /// # Errors
+    /// If one is, or if the files can't be read.
+    pub fn prove(self) -> Result<OrderedInput, InputError> {
+        let FoundInput { mut tables, rows, spec, .. } = self;
+        let id_among = |tables: &Tables| match &spec.id {
+            IdSource::Column(name) => tables.schema().index_of(name).ok(),
+            IdSource::RowNumber => None,
+        };
+        tables.survey(id_among(&tables), spec.reading.id_type)?;
+        tables.read_only(|column| spec.reads(column))?;
+        let id = id_among(&tables);
+        let schema = chunk_schema(&tables, &spec)?;
+        let tables = Arc::new(tables);
+        let sorted = id.and_then(|id| Sorter::new(&tables, id, &spec).find());
+        let order = match (id, &sorted) {
+            (_, Some(sorted)) => Order::Sorted { rows: sorted.rows() },
+            (Some(id), None) => Order::learn(&tables, id, &spec)?,
+            (None, None) => Order::of_input(),
+        };
+        Ok(OrderedInput {
+            files: tables.describe(),
+            tables,
+            schema,
+            order,
+            rows,
+            id,
+            spec,
+            sorted: Mutex::new(sorted),
+        })
+    }
+}
 
 /// The files of an input, its columns and the order of its rows.
 #[derive(Debug)]
 pub struct OrderedInput {
-    location: InputLocation,
     tables: Arc<Tables>,
     files: Vec<InputFile>,
     schema: SchemaRef,
@@ -31,41 +103,13 @@ pub struct OrderedInput {
 }
 
 impl OrderedInput {
-    /// Finds the files, checks the columns, and proves that no id is null or repeated (repeated
-    /// ones are dropped if `spec` says so). CSV and NDJSON files are read whole for it, of Parquet files the
-    /// id column.
+    /// Finds the files, checks the columns, and proves that no id is null or repeated: see
+    /// [`FoundInput`].
     ///
     /// # Errors
     /// Everything that [`InputError`] names, before anything is asked of a model.
     pub fn open(spec: &InputSpec) -> Result<OrderedInput, InputError> {
-        let location = InputLocation::resolve(&spec.location, &spec.cloud, spec.reading.format)?;
-        let mut tables = Tables::open(&location, spec)?;
-        let checked = chunk_schema(&tables, spec)?;
-        let rows = RowReader::new(&checked, spec)?;
-        let id = match &spec.id {
-            IdSource::Column(name) => tables.schema().index_of(name).ok(),
-            IdSource::RowNumber => None,
-        };
-        tables.survey(id, spec.reading.id_type)?;
-        let schema = chunk_schema(&tables, spec)?;
-        let tables = Arc::new(tables);
-        let sorted = id.and_then(|id| Sorter::new(&tables, id, spec).find());
-        let order = match (id, &sorted) {
-            (_, Some(sorted)) => Order::Sorted { rows: sorted.rows() },
-            (Some(id), None) => Order::learn(&tables, id, spec)?,
-            (None, None) => Order::of_input(),
-        };
-        Ok(OrderedInput {
-            location,
-            files: tables.describe(),
-            tables,
-            schema,
-            order,
-            rows,
-            id,
-            spec: spec.clone(),
-            sorted: Mutex::new(sorted),
-        })
+        FoundInput::find(spec)?.prove()
     }
 
     /// The columns of every chunk.
@@ -76,6 +120,11 @@ impl OrderedInput {
     /// Rows, those with a dropped id not counted. Positions go from 0 to this.
     pub fn rows(&self) -> u64 {
         self.order.rows(self.tables.rows())
+    }
+
+    /// About how many bytes a row takes in memory, or more; on an average.
+    pub fn row_bytes(&self) -> u64 {
+        self.tables.bytes_in_memory() / self.tables.rows().max(1)
     }
 
     /// The files in name order.
@@ -99,12 +148,6 @@ impl OrderedInput {
         if let Some(sorted) = self.sorted().as_ref() {
             sorted.keep(is_kept);
         }
-    }
-
-    /// Whether parts written into the folder `out` would become part of this input in a later run.
-    /// `out` need not exist.
-    pub fn is_inside(&self, out: &Location) -> bool {
-        self.location.would_find(out)
     }
 
     /// Reads the rows at the `wanted` positions: ascending, disjoint ranges. An input in id order
@@ -148,6 +191,7 @@ impl OrderedInput {
             return Ok(sorted.clone());
         }
         let rows = Sorter::new(&self.tables, id, &self.spec).sort()?;
+        memory::return_free();
         *sorted = Some(rows.clone());
         Ok(rows)
     }

@@ -12,7 +12,7 @@ use parquet::arrow::arrow_reader::{
 use parquet::errors::ParquetError;
 
 use super::InputError;
-use super::batch_rows::batch_rows;
+use super::batch_rows::{batch_rows, group_bytes};
 use super::source::{Source, SourceReader};
 use super::table::{Batches, Columns};
 use crate::domain::guard::without_panic;
@@ -50,9 +50,10 @@ impl ParquetTable {
         self.groups.iter().sum()
     }
 
-    pub(super) fn bytes_in_memory(&self) -> u64 {
+    pub(super) fn bytes_in_memory(&self, columns: &Columns) -> u64 {
+        let places = columns.clone().places(self.schema().fields().len());
         let groups = self.footer.metadata().row_groups().iter();
-        groups.map(|group| u64::try_from(group.total_byte_size()).unwrap_or(0)).sum()
+        groups.map(|group| group_bytes(self.footer.metadata(), group, &places)).sum()
     }
 
     pub(super) fn read(

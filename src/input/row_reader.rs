@@ -10,7 +10,7 @@ use arrow::error::ArrowError;
 use super::{InputError, ids};
 use crate::domain::spec::{IdSource, InputSpec};
 use crate::domain::template::Piece;
-use crate::domain::{RowId, Template};
+use crate::domain::{RowId, Template, TextHash};
 
 /// The column that `id = "@row"` adds: int64, the row's number in the input, from 0.
 pub const ROW_NUMBER_COLUMN: &str = "row_number";
@@ -31,6 +31,13 @@ pub struct InputRow {
     pub text: Option<Box<str>>,
     /// The label that it came with; `None` if that is null or blank.
     pub existing_label: Option<Box<str>>,
+}
+
+impl InputRow {
+    /// The hash of its text; `None` if that is blank.
+    pub fn text_hash(&self) -> Option<TextHash> {
+        self.text.as_deref().map(TextHash::of)
+    }
 }
 
 /// Reads rows from batches that have the input's columns, whatever others they have.
@@ -73,6 +80,9 @@ impl RowReader {
         }
         for name in spec.existing_label.iter().chain(&spec.gold) {
             check(name, is_label, "a label is a string")?;
+        }
+        for name in spec.columns.iter().flatten() {
+            check(name, |_| true, "any type will do")?;
         }
         Ok(RowReader {
             id: id.to_owned(),
@@ -307,6 +317,7 @@ mod tests {
             text: Template::parse(text).unwrap(),
             existing_label: None,
             gold: None,
+            columns: None,
             on_duplicate_id: OnDuplicateId::Error,
             sort_memory: 0,
             temp_dir: std::env::temp_dir(),

@@ -73,10 +73,10 @@ impl Table {
         }
     }
 
-    /// About how many bytes all rows take in memory.
-    pub(super) fn bytes_in_memory(&self) -> u64 {
+    /// About how many bytes these columns of all rows take in memory, or more.
+    pub(super) fn bytes_in_memory(&self, columns: &Columns) -> u64 {
         match self {
-            Table::Parquet(table) => table.bytes_in_memory(),
+            Table::Parquet(table) => table.bytes_in_memory(columns),
             Table::Csv(table) => table.bytes_in_memory(),
             Table::Ndjson(table) => table.bytes_in_memory(),
         }

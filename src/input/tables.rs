@@ -22,13 +22,17 @@ use super::{InputError, InputFile};
 use crate::domain::reading::{FileFormat, IdType};
 use crate::domain::spec::{IdSource, InputSpec};
 
-/// The files, with the columns that they share.
+/// The files, with those of their columns that are read.
 #[derive(Debug)]
 pub(super) struct Tables {
     tables: Vec<Table>,
+    /// All columns, which the files share.
+    all: SchemaRef,
     schema: SchemaRef,
     /// Columns that the folders are; they stand after those of the files.
     partitions: Partitions,
+    /// The places among all columns of those that are read.
+    places: Arc<[usize]>,
 }
 
 impl Tables {
@@ -61,7 +65,8 @@ impl Tables {
         let names: Vec<&str> = tables.iter().map(|table| table.source().name()).collect();
         let partitions = Partitions::find(&names, &schema, reading.hive_partitioning)?;
         let schema = partitions.after(&schema);
-        Ok(Tables { tables, schema, partitions })
+        let places = (0..schema.fields().len()).collect();
+        Ok(Tables { tables, all: Arc::clone(&schema), schema, partitions, places })
     }
 
     /// Proves the rows of CSV files well-formed, and makes `id` a column of integers if all of its
@@ -81,10 +86,11 @@ impl Tables {
         }
         let Some(id) = id else { return Ok(()) };
         if are_integers {
-            let mut fields = self.schema.fields().to_vec();
+            let mut fields = self.all.fields().to_vec();
             let field = fields[id].as_ref().clone().with_data_type(DataType::Int64);
             fields[id] = Arc::new(field);
-            self.schema = Arc::new(Schema::new(fields));
+            self.all = Arc::new(Schema::new(fields));
+            self.schema = Arc::clone(&self.all);
         }
         let field = self.schema.field(id);
         let is_wanted = match id_type {
@@ -102,6 +108,18 @@ impl Tables {
         }
     }
 
+    /// Leaves the columns unread that are not `wanted`: from now on they are not there.
+    pub(super) fn read_only(&mut self, wanted: impl Fn(&str) -> bool) -> Result<(), InputError> {
+        let fields = self.all.fields().iter().enumerate();
+        let wanted = fields.filter(|(_, field)| wanted(field.name()));
+        let places: Vec<usize> = wanted.map(|(place, _)| place).collect();
+        let schema = self.all.project(&places).map_err(|source| InputError::BadBatch { source })?;
+        self.schema = Arc::new(schema);
+        self.places = places.into();
+        Ok(())
+    }
+
+    /// The columns that are read, in the order of the files.
     pub(super) fn schema(&self) -> &SchemaRef {
         &self.schema
     }
@@ -111,9 +129,27 @@ impl Tables {
         self.tables.iter().map(Table::rows).sum()
     }
 
+    /// Rows in all files, if they are known without a look at each.
+    pub(super) fn told_rows(&self) -> Option<u64> {
+        let are_told = self.tables.iter().all(|table| matches!(table, Table::Parquet(_)));
+        are_told.then(|| self.rows())
+    }
+
     /// About how many bytes all rows take in memory.
     pub(super) fn bytes_in_memory(&self) -> u64 {
-        self.tables.iter().map(Table::bytes_in_memory).sum()
+        let columns = self.within_all(Columns::All);
+        self.tables.iter().map(|table| table.bytes_in_memory(&columns)).sum()
+    }
+
+    /// Columns by their places among all of the files.
+    fn within_all(&self, columns: Columns) -> Columns {
+        match columns {
+            Columns::All => Columns::These(Arc::clone(&self.places)),
+            Columns::Only(place) => Columns::Only(self.places[place]),
+            Columns::These(places) => {
+                Columns::These(places.iter().map(|place| self.places[*place]).collect())
+            }
+        }
     }
 
     pub(super) fn describe(&self) -> Vec<InputFile> {
@@ -153,6 +189,7 @@ impl Tables {
             }
             first = end;
         }
+        let columns = self.within_all(columns);
         TablesRows { tables: Arc::clone(self), columns, due, current: None }
     }
 
@@ -183,8 +220,8 @@ impl Iterator for TablesRows {
                 return Some(batch);
             }
             let (at, wanted) = self.due.pop_front()?;
-            let Tables { tables, schema, partitions } = &*self.tables;
-            match partitions.read(&tables[at], at, schema, self.columns.clone(), wanted) {
+            let Tables { tables, all, partitions, .. } = &*self.tables;
+            match partitions.read(&tables[at], at, all, self.columns.clone(), wanted) {
                 Ok(batches) => self.current = Some(batches),
                 Err(error) => {
                     self.due.clear();

@@ -31,6 +31,7 @@ pub(super) fn spec(location: &Path) -> InputSpec {
         text: Template::parse("{text}").unwrap(),
         existing_label: None,
         gold: None,
+        columns: None,
         on_duplicate_id: OnDuplicateId::Error,
         sort_memory: 64 << 20,
         temp_dir: std::env::temp_dir(),

@@ -67,6 +67,7 @@ impl Job {
             &json(&self.input.on_duplicate_id),
             &json(&now.input.on_duplicate_id),
         );
+        compare("output.columns", &columns(&self.input.columns), &columns(&now.input.columns));
         compare("output.layout", &json(&self.layout), &json(&now.layout));
         compare("output.label_column", &self.label_column, &now.label_column);
         found.extend(label_differences(&self.prompt.labels, &now.prompt.labels));
@@ -108,6 +109,10 @@ fn label_differences(was: &[Label], now: &[Label]) -> Vec<Difference> {
 
 fn difference(what: String, was: &str, now: &str) -> Difference {
     Difference { what, was: was.to_owned(), now: now.to_owned() }
+}
+
+fn columns(columns: &Option<Vec<String>>) -> String {
+    columns.as_ref().map_or_else(|| "all".to_owned(), |columns| columns.join(", "))
 }
 
 fn optional(value: &Option<String>) -> &str {

@@ -56,6 +56,9 @@ pub struct InputIdentity {
     pub text: Template,
     /// The column whose values are passed through as labels.
     pub existing_label: Option<String>,
+    /// The columns that go along, in their order; absent, all of them do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<Vec<String>>,
     /// What a repeated id does.
     pub on_duplicate_id: OnDuplicateId,
     /// Rows of the input, planned or not.
@@ -121,6 +124,7 @@ impl Job {
                 id: spec.input.id.clone(),
                 text: spec.input.text.clone(),
                 existing_label: spec.input.existing_label.clone(),
+                columns: spec.input.columns.clone(),
                 on_duplicate_id: spec.input.on_duplicate_id,
                 rows,
             },
@@ -266,6 +270,7 @@ pub(in crate::output) mod tests {
                 id: IdSource::Column("id".into()),
                 text: Template::parse("{street}, {city}").unwrap(),
                 existing_label: None,
+                columns: None,
                 on_duplicate_id: OnDuplicateId::Error,
                 rows,
             },

@@ -24,7 +24,7 @@ use super::revision::{KnownInput, LaterStretch, Revision};
 use super::store::{self, Kind, LocalStore, MountStore, ObjectStorage, Store, StoreError};
 use super::success::Success;
 use crate::domain::spec::CloudSpec;
-use crate::domain::{Codebook, Location, PartNumber, Plan, Stretch, UnixMillis};
+use crate::domain::{Codebook, Location, PartEncoding, PartNumber, Plan, Stretch, UnixMillis};
 
 /// Where an output is, or will be.
 #[derive(Clone)]
@@ -44,6 +44,8 @@ pub struct WriterSpec {
     pub job: Job,
     /// The columns of its parts.
     pub schema: PartSchema,
+    /// How they are encoded.
+    pub encoding: PartEncoding,
     /// The labels.
     pub codebook: Arc<Codebook>,
     /// The column with the id.
@@ -238,7 +240,7 @@ impl OutputFolder {
         let reader = PartReader::new(store, job, schema.clone(), Arc::clone(&codebook));
         Ok(OpenOutput {
             reader: reader.of_files(&found),
-            writer: PartWriter::new(job, schema, codebook, id, spec.provenance),
+            writer: PartWriter::new(job, schema, codebook, id, spec.provenance, spec.encoding),
             folder: self.clone(),
             found,
             recovery,
@@ -506,6 +508,7 @@ pub(in crate::output) mod tests {
         WriterSpec {
             job,
             schema: schema(),
+            encoding: PartEncoding::default(),
             codebook: codebook(),
             id_column: "id".into(),
             provenance: provenance(run),

@@ -231,7 +231,7 @@ mod tests {
     use super::super::part_writer::{PartWriter, SealedPart};
     use super::super::store::MemoryStore;
     use super::*;
-    use crate::domain::{LabelIndex, Position, PositionRange, RowId};
+    use crate::domain::{LabelIndex, PartEncoding, Position, PositionRange, RowId};
 
     const JOB: &[u8] = b"job";
 
@@ -243,7 +243,8 @@ mod tests {
 
     fn encode(schema: PartSchema, part: &SealedPart) -> Bytes {
         let job = Fingerprint::of(JOB);
-        let writer = PartWriter::new(job, schema, codebook(), "id", provenance("r1"));
+        let encoding = PartEncoding::default();
+        let writer = PartWriter::new(job, schema, codebook(), "id", provenance("r1"), encoding);
         writer.encode(&PartFile::whole(part).unwrap(), 1).unwrap().bytes
     }
 
@@ -355,7 +356,7 @@ mod tests {
         store.create("part-000001.parquet", &encode(schema(), &part)).unwrap();
         let contents = reader.read(PartNumber(1)).unwrap();
         assert_eq!(contents.outcomes, part.outcomes);
-        let whole = |batches: &[RecordBatch]| concat_batches(schema().input(), batches).unwrap();
+        let whole = |batches: &[RecordBatch]| concat_batches(schema().carried(), batches).unwrap();
         assert_eq!(whole(&contents.columns), whole(&part.columns));
         assert!(contents.columns.iter().all(|batch| batch.num_rows() <= ROWS_PER_BATCH));
     }

@@ -101,14 +101,12 @@ fn damaged(name: &str) -> PartError {
 #[cfg(test)]
 mod tests {
     use super::super::part_file::PartFile;
-    use super::super::part_writer::PartWriter;
-    use super::super::part_writer::tests::{codebook, provenance, schema, sealed};
+    use super::super::part_writer::tests::{sealed, writer};
     use super::*;
-    use crate::domain::{Position, PositionRange};
+    use crate::domain::{PartEncoding, Position, PositionRange};
 
     fn part() -> Bytes {
-        let writer =
-            PartWriter::new(Fingerprint::of(b"job"), schema(), codebook(), "id", provenance("r1"));
+        let writer = writer(Fingerprint::of(b"job"), PartEncoding::default());
         let range = PositionRange { first: Position(0), rows: 10 };
         let part = sealed(1, range);
         writer.encode(&PartFile::whole(&part).unwrap(), 1).unwrap().bytes

@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
-use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{self, BrotliLevel, GzipLevel, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
@@ -20,10 +19,10 @@ use super::names::Generation;
 use super::part_file::PartFile;
 use super::part_identity::{PartError, PartIdentity};
 use super::part_schema::PartSchema;
-use crate::domain::{Attempts, Codebook, Outcome, PartNumber, PositionRange, RowId, hex};
-
-/// Most rows of a row group: small enough to skip by statistics, large enough to compress.
-const ROWS_PER_GROUP: usize = 131_072;
+use super::row_groups;
+use crate::domain::{
+    Attempts, Codebook, Compression, Outcome, PartEncoding, PartNumber, PositionRange, RowId, hex,
+};
 
 /// A part whose every row has its outcome.
 #[derive(Clone, Debug)]
@@ -61,6 +60,7 @@ pub struct PartWriter {
     codebook: Arc<Codebook>,
     provenance: Provenance,
     properties: WriterProperties,
+    row_group_rows: usize,
 }
 
 /// A part ready to be stored.
@@ -82,20 +82,11 @@ impl PartWriter {
         codebook: Arc<Codebook>,
         id_column: &str,
         provenance: Provenance,
+        encoding: PartEncoding,
     ) -> PartWriter {
-        let mut properties = WriterProperties::builder()
-            .set_created_by(concat!("batchclass ", env!("CARGO_PKG_VERSION")).to_owned())
-            .set_compression(Compression::ZSTD(ZstdLevel::default()))
-            .set_max_row_group_row_count(Some(ROWS_PER_GROUP))
-            .set_statistics_enabled(EnabledStatistics::Chunk);
-        for column in [id_column, schema.label_column(), schema.reason_column()] {
-            properties = properties.set_column_statistics_enabled(
-                ColumnPath::new(vec![column.to_owned()]),
-                EnabledStatistics::Page,
-            );
-        }
-        let properties = properties.build();
-        PartWriter { job, schema, codebook, provenance, properties }
+        let properties = properties(&schema, id_column, encoding.compression);
+        let row_group_rows = usize::try_from(encoding.row_group_rows.get()).unwrap_or(usize::MAX);
+        PartWriter { job, schema, codebook, provenance, properties, row_group_rows }
     }
 
     /// `file`, as the `generation`-th that is written for its part.
@@ -133,23 +124,19 @@ impl PartWriter {
         file: &PartFile<'_>,
         identity: &PartIdentity,
     ) -> Result<Vec<u8>, ParquetError> {
-        let properties = Some(self.properties.clone());
-        let schema = Arc::clone(self.schema.output());
-        let mut writer = ArrowWriter::try_new(Vec::new(), schema, properties)?;
         let mut outcomes = file.outcomes.as_slice();
-        for rows in &file.columns {
+        let rows = file.columns.iter().map(|rows| {
             let (these, rest) = outcomes.split_at(rows.num_rows());
             outcomes = rest;
             let labels = these.iter().map(|outcome| self.label(outcome)).collect();
             let reasons = these.iter().map(|outcome| reason(outcome)).collect();
-            writer.write(&self.schema.join(rows, labels, reasons)?)?;
-        }
+            Ok(self.schema.join(rows, labels, reasons)?)
+        });
         let attempts = file.outcomes.iter().filter_map(|outcome| attempts(outcome));
         let footer = identity.to_footer(&attempts.collect::<Vec<_>>());
-        for entry in footer.map_err(|error| ParquetError::External(Box::new(error)))? {
-            writer.append_key_value_metadata(entry);
-        }
-        writer.into_inner()
+        let footer = footer.map_err(|error| ParquetError::External(Box::new(error)))?;
+        let properties = self.properties.clone();
+        row_groups::encode(self.schema.output(), rows, self.row_group_rows, footer, properties)
     }
 
     fn label<'a>(&'a self, outcome: &'a Outcome) -> Option<&'a str> {
@@ -157,6 +144,41 @@ impl PartWriter {
             Outcome::Labelled(index) => Some(&self.codebook.label(*index).name),
             Outcome::Existing(label) => Some(label),
             Outcome::Unlabelled { .. } => None,
+        }
+    }
+}
+
+fn properties(schema: &PartSchema, id_column: &str, compression: Compression) -> WriterProperties {
+    let path = |column: &str| ColumnPath::new(vec![column.to_owned()]);
+    let mut properties = WriterProperties::builder()
+        .set_created_by(concat!("batchclass ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_compression(codec(compression))
+        .set_statistics_enabled(EnabledStatistics::Chunk);
+    for column in [id_column, schema.label_column(), schema.reason_column()] {
+        properties =
+            properties.set_column_statistics_enabled(path(column), EnabledStatistics::Page);
+    }
+    if let Some(column) = schema.hash_column() {
+        properties = properties.set_column_dictionary_enabled(path(column), false);
+    }
+    properties.build()
+}
+
+/// A level that the codec does not have is its usual one.
+fn codec(compression: Compression) -> basic::Compression {
+    use basic::Compression as Codec;
+    match compression {
+        Compression::None => Codec::UNCOMPRESSED,
+        Compression::Snappy => Codec::SNAPPY,
+        Compression::Lz4 => Codec::LZ4_RAW,
+        Compression::Gzip(level) => {
+            Codec::GZIP(GzipLevel::try_new(level.into()).unwrap_or_default())
+        }
+        Compression::Brotli(level) => {
+            Codec::BROTLI(BrotliLevel::try_new(level.into()).unwrap_or_default())
+        }
+        Compression::Zstd(level) => {
+            Codec::ZSTD(ZstdLevel::try_new(level.into()).unwrap_or_default())
         }
     }
 }
@@ -200,6 +222,10 @@ pub(in crate::output) mod tests {
         Provenance { provider: "openai".into(), model: "gpt-4o-mini".into(), run: run.into() }
     }
 
+    pub(in crate::output) fn writer(job: Fingerprint, encoding: PartEncoding) -> PartWriter {
+        PartWriter::new(job, schema(), codebook(), "id", provenance("r1"), encoding)
+    }
+
     /// A part of `range` whose row at position p has id 10 p; every third row has no label.
     pub(in crate::output) fn sealed(number: u32, range: PositionRange) -> SealedPart {
         let positions: Vec<i64> = (range.first.0..range.end().0).map(|at| at as i64).collect();
@@ -208,7 +234,7 @@ pub(in crate::output) mod tests {
         let cities: StringArray = cities.collect();
         let input = schema();
         let columns: Vec<arrow::array::ArrayRef> = vec![Arc::new(ids), Arc::new(cities)];
-        let whole = RecordBatch::try_new(Arc::clone(input.input()), columns).unwrap();
+        let whole = RecordBatch::try_new(Arc::clone(input.carried()), columns).unwrap();
         let half = whole.num_rows() / 2;
         let rest = whole.slice(half, whole.num_rows() - half);
         let outcomes = positions.iter().map(|at| match at % 3 {
@@ -230,7 +256,7 @@ pub(in crate::output) mod tests {
         let job = Fingerprint::of(b"job");
         let part = sealed(1, PositionRange { first: Position(0), rows: 7 });
         let encode = || {
-            let writer = PartWriter::new(job, schema(), codebook(), "id", provenance("r1"));
+            let writer = writer(job, PartEncoding::default());
             writer.encode(&PartFile::whole(&part).unwrap(), 1).unwrap()
         };
         let encoded = encode();

@@ -8,7 +8,7 @@ use super::error::{RunError, Stopped};
 use super::report::RunReport;
 use super::{deserves_success, retry};
 use crate::domain::{Clock, JobSpec};
-use crate::input::{InputError, OrderedInput};
+use crate::input::{InputError, InputRow, OrderedInput};
 use crate::output::OpenOutput;
 
 /// Finishes the output if few enough rows lack a label; returns whether it is finished.
@@ -54,7 +54,9 @@ async fn give_up(
         while rows < range.rows {
             let Some(chunk) = chunks.next().transpose().map_err(unreadable)? else { break };
             rows += chunk.columns.num_rows() as u64;
-            columns.push(chunk.columns);
+            let hashes = chunk.rows.iter().map(InputRow::text_hash);
+            let carried = output.reader().schema().carry(&chunk.columns, hashes);
+            columns.push(carried.map_err(|source| unreadable(InputError::BadBatch { source }))?);
         }
         let written = retry::persist(clock, || output.give_up(part, &columns, clock.wall())).await;
         written.map_err(Stopped::Storage)?;

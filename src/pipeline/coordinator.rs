@@ -37,6 +37,9 @@ use crate::output::journal::ReplyRecord;
 const OPEN_ROWS: u64 = 200_000;
 /// Parts that may be open at once, where parts are large.
 const OPEN_PARTS: u64 = 4;
+/// Bytes of rows in open parts and on their way into files before reading pauses; one part is read
+/// to its end in any case.
+const HELD_BYTES: u64 = 48 << 20;
 /// Parts that may wait for the writer before reading pauses.
 const PARTS_TO_WRITE: usize = 4;
 
@@ -226,6 +229,16 @@ impl<'a> Coordinator<'a> {
             && self.parts.batcher.waiting_rows() < rows_ahead
             && self.parts.open.rows() < open_rows
             && self.parts.writer.pending() < PARTS_TO_WRITE
+            && (self.held_bytes() < HELD_BYTES || !self.holds_whole_part())
+    }
+
+    fn held_bytes(&self) -> u64 {
+        self.parts.open.bytes() + self.parts.writer.bytes()
+    }
+
+    /// Whether memory is going to be free without another row.
+    fn holds_whole_part(&self) -> bool {
+        self.parts.open.has_whole_part() || self.parts.writer.pending() > 0
     }
 
     fn stop(&mut self, stopped: Stopped) {
@@ -241,7 +254,7 @@ impl<'a> Coordinator<'a> {
     }
 
     fn take_chunk(&mut self, chunk: ReadChunk) {
-        let ReadChunk { first, columns, ids, rows } = chunk;
+        let ReadChunk { first, columns, ids, rows, .. } = chunk;
         self.parts.open.take_columns(first, columns, ids);
         for (row, position) in rows.into_iter().zip(first.0..) {
             let position = Position(position);

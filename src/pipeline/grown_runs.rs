@@ -20,7 +20,9 @@ use crate::domain::spec::{
     AnswerForm, BatchSpec, CloudSpec, IdSource, InputSpec, KeySource, Limits, ModelSpec,
     OnDuplicateId, OutputSpec, ProviderKind, Vocabulary,
 };
-use crate::domain::{Codebook, Label, Outcome, PartNumber, Template, Tokens};
+use crate::domain::{
+    Codebook, Label, Outcome, PartEncoding, PartNumber, Template, TextHash, Tokens,
+};
 use crate::llm::provider::ProviderError;
 use crate::llm::provider::scripted::{Answer, Scripted, array_reply, rows_of};
 use crate::output::store::{Fault, FaultyStore, MemoryStore, Store, Then};
@@ -30,6 +32,11 @@ struct World {
     folder: tempfile::TempDir,
     store: Arc<MemoryStore>,
     rows: BTreeMap<i64, String>,
+    /// Whether the output has the rows' text, or its hash.
+    keeps_text: bool,
+    max_attempts: u16,
+    /// All texts that ever were.
+    texts: BTreeMap<TextHash, String>,
     /// Every change is a text that never was before.
     version: u64,
     asked: Arc<Mutex<BTreeMap<String, u32>>>,
@@ -52,6 +59,9 @@ impl World {
             folder: tempfile::tempdir().unwrap(),
             store: Arc::default(),
             rows: BTreeMap::new(),
+            keeps_text: true,
+            max_attempts: 2,
+            texts: BTreeMap::new(),
             version: 0,
             asked: Arc::default(),
             warnings: Arc::default(),
@@ -60,7 +70,9 @@ impl World {
 
     fn put(&mut self, id: i64) {
         self.version += 1;
-        self.rows.insert(id, format!("row {id} version {}", self.version));
+        let text = format!("row {id} version {}", self.version);
+        self.texts.insert(TextHash::of(&text), text.clone());
+        self.rows.insert(id, text);
     }
 
     fn location(&self) -> PathBuf {
@@ -89,6 +101,7 @@ impl World {
                 text: Template::parse("{text}").unwrap(),
                 existing_label: None,
                 gold: None,
+                columns: (!self.keeps_text).then(Vec::new),
                 on_duplicate_id: OnDuplicateId::Error,
                 sort_memory: 1 << 20,
                 temp_dir: std::env::temp_dir(),
@@ -113,7 +126,7 @@ impl World {
             batch: BatchSpec {
                 rows_per_call: NonZeroU32::new(3).unwrap(),
                 tokens_per_call: Tokens(2_000),
-                max_attempts: 2,
+                max_attempts: self.max_attempts,
                 dedupe_texts: 1_000,
             },
             output: OutputSpec {
@@ -121,6 +134,7 @@ impl World {
                 cloud: CloudSpec::default(),
                 layout: None,
                 rows_per_part: NonZeroU32::new(5),
+                encoding: PartEncoding::default(),
                 label_column: "label".into(),
                 max_unlabelled: u64::MAX,
                 retry: Vec::new(),
@@ -189,8 +203,8 @@ impl World {
         let found = self.found();
         let job = self.job(None);
         let input = OrderedInput::open(&job.input).unwrap();
-        let schema = PartSchema::new(input.schema(), "label", None).unwrap();
-        let reader = self.output().reader(&found, schema, Arc::new(codebook()));
+        let schema = part_schema(&job, &input).unwrap();
+        let reader = self.output().reader(&found, schema.clone(), Arc::new(codebook()));
         let mut standing = BTreeMap::new();
         for part in found.records.keys() {
             let contents = reader.read(*part).unwrap();
@@ -198,8 +212,13 @@ impl World {
             for batch in contents.columns {
                 let ids = batch.column(0).as_primitive::<Int64Type>().values().to_vec();
                 assert!(ids.is_sorted(), "{part}: {ids:?}");
+                let hashes = schema.hashes(&batch);
+                assert_eq!(hashes.is_none(), self.keeps_text);
                 for (at, id) in ids.into_iter().enumerate() {
-                    let text = batch.column(1).as_string::<i32>().value(at).to_owned();
+                    let text = match &hashes {
+                        None => batch.column(1).as_string::<i32>().value(at).to_owned(),
+                        Some(hashes) => self.texts[&hashes[at].unwrap()].clone(),
+                    };
                     let label = match outcomes.next().unwrap() {
                         Outcome::Labelled(index) => Some(["even", "odd"][usize::from(index.0)]),
                         Outcome::Unlabelled { .. } => None,
@@ -304,8 +323,9 @@ proptest! {
     fn any_history_of_an_input_ends_like_one_clean_run_that_asks_each_text_once(
         first in prop::collection::vec(0_i64..80, 1..25),
         steps in steps(),
+        keeps_text in any::<bool>(),
     ) {
-        let mut world = World::new();
+        let mut world = World { keeps_text, ..World::new() };
         first.into_iter().for_each(|id| world.put(id));
         world.lay_input();
         for step in steps {
@@ -390,6 +410,45 @@ fn a_changed_text_is_asked_alone_and_the_rest_of_its_part_is_kept() {
     );
     assert_eq!(world.found().records[&PartNumber(1)].generation, 1);
     assert_eq!(world.found().records[&PartNumber(2)].generation, 2);
+    world.check();
+}
+
+#[test]
+fn rows_without_a_label_are_asked_again_though_their_text_stands_nowhere_in_the_output() {
+    for grows in [false, true] {
+        let mut world = World { keeps_text: false, ..World::new() };
+        (1..=12).for_each(|id| world.put(id));
+        world.lay_input();
+        let unanswered = world.rows.values().filter(|text| label_of(text).is_none()).count();
+        assert_eq!(unanswered, 1);
+        let report = world.run_to_the_end();
+        assert_eq!((report.asked, report.unlabelled_rows()), (12, 1));
+        assert_eq!(world.run_to_the_end().calls, 0, "its attempts are used up");
+        if grows {
+            world.put(0);
+            world.lay_input();
+        }
+        world.max_attempts = 5;
+        let report = world.run_to_the_end();
+        assert_eq!((report.asked, report.labelled), (1 + u64::from(grows), 11 + u64::from(grows)));
+        world.check();
+        assert_eq!(world.run_to_the_end().calls, 0);
+    }
+}
+
+#[test]
+fn a_row_without_label_and_text_that_left_the_input_is_not_asked_for_ever() {
+    let mut world = World { keeps_text: false, ..World::new() };
+    (1..=12).for_each(|id| world.put(id));
+    world.lay_input();
+    world.run_to_the_end();
+    world.rows.retain(|_, text| label_of(text).is_some());
+    world.lay_input();
+    world.max_attempts = 5;
+    let report = world.run_to_the_end();
+    assert_eq!((report.calls, report.rows), (0, 12));
+    let names = names(&world);
+    assert_eq!((world.run_to_the_end().calls, self::names(&world)), (0, names));
     world.check();
 }
 

@@ -5,11 +5,14 @@
 //! between is repeated, not repaired. Parts that were not written when the input changed are
 //! released and all rows that stand in no part are planned anew: a position never changes its row.
 
+use arrow::array::{Array as _, RecordBatch};
+
 use super::RunError;
 use super::merge::{Changes, Finished, Text};
-use super::setup;
+use super::standing_rows::{StandingRow, StandingRows};
+use super::work::Work;
 use crate::domain::{Interleaved, JobSpec, PartNumber, Position, PositionRange, RowId};
-use crate::input::{InputReader, InputRow, OrderedInput, RowReader};
+use crate::input::{InputReader, InputRow, OrderedInput};
 use crate::output::{
     Job, KnownInput, Layout, OpenOutput, OutputError, PartError, PartRecord, PartScan, Revision,
 };
@@ -39,7 +42,7 @@ pub(super) fn settle(
     if goes_on {
         output.extend_plan(rows_wanted(job, output.known_input()), job.output.rows_per_part())?;
         let known = output.known_input();
-        let is_in_place = !known.is_later() || missing_parts(output).next().is_none();
+        let is_in_place = !known.is_later() || !reads_input(job, output);
         if is_in_place && known.has_its_texts(output.records()) {
             return Ok(Growth::default());
         }
@@ -69,6 +72,13 @@ pub(super) fn settle(
     let wanted = limited(job, revision.rows) + revision.vanished;
     output.revise_plan(revision, wanted, job.output.rows_per_part())?;
     Ok(Growth { changes: Some(changes), message: (!is_known).then_some(description) })
+}
+
+/// Whether rows of the input are needed for the parts that are to be written.
+fn reads_input(job: &JobSpec, output: &OpenOutput) -> bool {
+    let has_texts = output.reader().schema().hash_column().is_none();
+    let work = Work::find(job, output.plan(), output.records(), None);
+    missing_parts(output).next().is_some() || !(has_texts || work.is_empty())
 }
 
 /// How many rows of an output over `input` are to be planned in all.
@@ -157,16 +167,15 @@ fn location(output: &OpenOutput) -> String {
 /// Merges the input with the parts that stand.
 fn compare(job: &JobSpec, input: &OrderedInput, output: &OpenOutput) -> Result<Changes, RunError> {
     let label_column = job.output.label_column.as_str();
+    let reader = output.reader();
+    let has_texts = reader.schema().hash_column().is_none();
     let is_replaced = job.input.existing_label.as_deref() == Some(label_column);
-    if is_replaced && job.input.text.columns().any(|column| column == label_column) {
+    if has_texts && is_replaced && job.input.text.columns().any(|column| column == label_column) {
         let (path, column) = (location(output), label_column.to_owned());
         return Err(RunError::CanNotCompare { path, column });
     }
-    let rows = RowReader::new(input.schema(), &job.input)?;
-    let mut columns: Vec<&str> = vec![setup::id_column(job)];
-    columns.extend(job.input.text.columns());
-    columns.extend(job.input.existing_label.as_deref());
-    let reader = output.reader();
+    let rows = StandingRows::new(job, reader.schema())?;
+    let columns = rows.columns();
     // No file of a part begins before the part does.
     let files = output.records().values().flat_map(|record| {
         let names = reader.file_names(record.part).into_iter();
@@ -183,8 +192,8 @@ fn compare(job: &JobSpec, input: &OrderedInput, output: &OpenOutput) -> Result<C
         let range = scan.identity().range;
         let positions = scan.identity().offsets().map(|offset| Position(range.first.0 + offset));
         let positions = positions.collect::<Vec<_>>().into_iter();
-        let batch = Vec::new().into_iter();
-        Ok(PartRows { output, part, rows: &rows, scan, positions, offset: 0, batch })
+        let (batch, needs_text) = (Vec::new().into_iter(), Vec::new().into_iter());
+        Ok(PartRows { output, part, rows: &rows, scan, positions, offset: 0, batch, needs_text })
     });
     let all = PositionRange { first: Position(0), rows: input.rows() };
     let chunks = input.read(vec![all])?;
@@ -207,7 +216,7 @@ impl Iterator for InputTexts {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             if let Some(row) = self.batch.next() {
-                return Some(Ok((row.id, row.text)));
+                return Some(Ok((row.id, Text::of(row.text))));
             }
             match self.chunks.next()? {
                 Ok(chunk) => self.batch = chunk.rows.into_iter(),
@@ -221,11 +230,27 @@ impl Iterator for InputTexts {
 struct PartRows<'a> {
     output: &'a OpenOutput,
     part: PartNumber,
-    rows: &'a RowReader,
+    rows: &'a StandingRows,
     scan: PartScan,
     positions: std::vec::IntoIter<Position>,
     offset: usize,
-    batch: std::vec::IntoIter<InputRow>,
+    batch: std::vec::IntoIter<StandingRow>,
+    /// Whether each row of the batch has no label, where it does not have its text either.
+    needs_text: std::vec::IntoIter<bool>,
+}
+
+impl PartRows<'_> {
+    fn take(&mut self, batch: &RecordBatch) -> Result<(), RunError> {
+        if self.rows.lack_text() {
+            let labels = batch.column_by_name(self.output.reader().schema().label_column());
+            let no_labels = || RunError::Internal("a part without labels".into());
+            let labels = labels.ok_or_else(no_labels)?;
+            let needs_text: Vec<bool> = (0..labels.len()).map(|at| labels.is_null(at)).collect();
+            self.needs_text = needs_text.into_iter();
+        }
+        self.batch = self.rows.read(batch)?.into_iter();
+        Ok(())
+    }
 }
 
 impl Iterator for PartRows<'_> {
@@ -234,19 +259,20 @@ impl Iterator for PartRows<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             if let Some(row) = self.batch.next() {
-                let (part, offset, text) = (self.part, self.offset, row.text);
+                let (part, offset) = (self.part, self.offset);
+                let needs_text = self.needs_text.next().unwrap_or(false);
+                let (id, text) = row.into_text();
                 // A file with more rows than its footer says is torn, and was not opened.
                 let position = self.positions.next().unwrap_or(Position(u64::MAX));
                 self.offset += 1;
-                return Some(Ok((row.id, Finished { part, offset, position, text })));
+                return Some(Ok((id, Finished { part, offset, position, text, needs_text })));
             }
             let read = match self.scan.next()? {
-                Ok(batch) => self.rows.rows(&batch).map_err(RunError::from),
+                Ok(batch) => self.take(&batch),
                 Err(source) => Err(damaged_part(self.output, source)),
             };
-            match read {
-                Ok(rows) => self.batch = rows.into_iter(),
-                Err(error) => return Some(Err(error)),
+            if let Err(error) = read {
+                return Some(Err(error));
             }
         }
     }

@@ -17,6 +17,20 @@ impl InputRows {
         InputRows { chunks, rest: None }
     }
 
+    /// The next rows, at least one and at most `most`, in one batch: those that were read at once,
+    /// which are few if they are wide.
+    ///
+    /// # Errors
+    /// If the input can't be read, or has no more rows.
+    pub(super) fn some(&mut self, most: usize) -> Result<(RecordBatch, Vec<InputRow>), RunError> {
+        let (batch, mut rows) = self.next_batch()?;
+        if rows.len() > most {
+            let rest = rows.split_off(most);
+            self.rest = Some((batch.slice(most, rest.len()), rest));
+        }
+        Ok((batch.slice(0, rows.len()), rows))
+    }
+
     /// The next `count` rows, at least one, in one batch.
     ///
     /// # Errors
@@ -24,13 +38,8 @@ impl InputRows {
     pub(super) fn next(&mut self, count: usize) -> Result<(RecordBatch, Vec<InputRow>), RunError> {
         let (mut batches, mut rows) = (Vec::new(), Vec::new());
         while rows.len() < count {
-            let (batch, mut more) = self.next_batch()?;
-            let wanted = count - rows.len();
-            if more.len() > wanted {
-                let rest = more.split_off(wanted);
-                self.rest = Some((batch.slice(wanted, rest.len()), rest));
-            }
-            batches.push(batch.slice(0, more.len()));
+            let (batch, mut more) = self.some(count - rows.len())?;
+            batches.push(batch);
             rows.append(&mut more);
         }
         match batches.as_slice() {

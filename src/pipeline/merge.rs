@@ -4,14 +4,39 @@
 use std::collections::BTreeMap;
 
 use super::RunError;
-use crate::domain::{PartNumber, Position, PositionRange, RowId};
+use crate::domain::{PartNumber, Position, PositionRange, RowId, TextHash};
 use crate::output::OutputError;
 
 /// Ids that are named of those that are gone.
 const NAMED_IDS: usize = 3;
 
-/// A row's text as the model reads it; `None` if it is blank.
-pub(super) type Text = Option<Box<str>>;
+/// A row's text as the model reads it.
+#[derive(Debug)]
+pub(super) enum Text {
+    Blank,
+    Words(Box<str>),
+    /// What a part knows that leaves the text out.
+    Hash(TextHash),
+}
+
+impl Text {
+    /// A text of the input; `None` is blank.
+    pub(super) fn of(text: Option<Box<str>>) -> Text {
+        text.map_or(Text::Blank, Text::Words)
+    }
+
+    fn is(&self, other: &Text) -> bool {
+        match (self, other) {
+            (Text::Blank, Text::Blank) => true,
+            (Text::Words(a), Text::Words(b)) => a == b,
+            (Text::Hash(a), Text::Hash(b)) => a == b,
+            (Text::Words(words), Text::Hash(hash)) | (Text::Hash(hash), Text::Words(words)) => {
+                TextHash::of(words) == *hash
+            }
+            (Text::Blank, _) | (_, Text::Blank) => false,
+        }
+    }
+}
 
 /// A row of a finished part.
 #[derive(Debug)]
@@ -22,9 +47,11 @@ pub(super) struct Finished {
     /// Its place in the plan.
     pub(super) position: Position,
     pub(super) text: Text,
+    /// Whether it may be asked again, and its part does not have its text.
+    pub(super) needs_text: bool,
 }
 
-/// A row of a finished part that has another text in the input.
+/// A row of a finished part, and where its text is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ChangedRow {
     /// Its row in the part, from 0.
@@ -40,6 +67,8 @@ pub(super) struct Changes {
     pub(super) unfinished: Vec<PositionRange>,
     /// Rows with another text, by part, in the part's order.
     pub(super) changed: BTreeMap<PartNumber, Vec<ChangedRow>>,
+    /// Rows that kept their text and need it, likewise.
+    pub(super) need_text: BTreeMap<PartNumber, Vec<ChangedRow>>,
     /// Finished rows that the input does not have.
     pub(super) vanished: u64,
     /// The ids of the first of them.
@@ -71,8 +100,12 @@ impl Changes {
                 continue;
             };
             changes.has_moved |= row.position != place;
-            if row.text != text {
-                let rows = changes.changed.entry(row.part).or_default();
+            let rows = match row.text.is(&text) {
+                false => Some(&mut changes.changed),
+                true => Some(&mut changes.need_text).filter(|_| row.needs_text),
+            };
+            if let Some(rows) = rows {
+                let rows = rows.entry(row.part).or_default();
                 rows.push(ChangedRow { offset: row.offset, place });
             }
             standing = finished.next()?;
@@ -142,8 +175,12 @@ mod tests {
 
     use super::*;
 
+    fn words(text: &str) -> Text {
+        Text::Words(text.into())
+    }
+
     fn input(rows: &[(i128, &str)]) -> Vec<Result<(RowId, Text), RunError>> {
-        rows.iter().map(|(id, text)| Ok((RowId::Integer(*id), Some((*text).into())))).collect()
+        rows.iter().map(|(id, text)| Ok((RowId::Integer(*id), words(text)))).collect()
     }
 
     fn finished(rows: &[(i128, u32, &str)]) -> Vec<Result<(RowId, Finished), RunError>> {
@@ -154,7 +191,8 @@ mod tests {
                 position,
                 part: PartNumber(*part),
                 offset: *next,
-                text: Some((*text).into()),
+                text: words(text),
+                needs_text: text.starts_with("null"),
             };
             *next += 1;
             Ok((RowId::Integer(*id), row))
@@ -195,6 +233,22 @@ mod tests {
         assert_eq!((changes.changed_rows(), changes.unfinished_rows()), (1, 4));
         assert_eq!(changes.vanished, 2);
         assert_eq!(changes.first_vanished, [RowId::Integer(4), RowId::Integer(7)]);
+    }
+
+    #[test]
+    fn a_text_is_known_by_its_hash() {
+        let hash = |text| Text::Hash(TextHash::of(text));
+        assert!(words("a").is(&hash("a")) && hash("a").is(&words("a")));
+        assert!(!words("a").is(&hash("b")) && !Text::Blank.is(&hash("")));
+    }
+
+    #[test]
+    fn rows_that_need_their_text_are_placed() {
+        let changes =
+            find(&[(0, "new"), (1, "null a"), (5, "b")], &[(1, 1, "null a"), (5, 1, "b")]);
+        assert_eq!(changes.changed_rows(), 0);
+        let rows = &changes.need_text[&PartNumber(1)];
+        assert_eq!(*rows, [ChangedRow { offset: 0, place: Position(1) }]);
     }
 
     #[test]

@@ -1,20 +1,25 @@
 //! Parts whose rows are not all settled yet.
 //!
 //! A part is sealed when its own rows are settled, in whatever order parts get there; rows inside
-//! stay in id order. What is open is bounded by rows, so that one hung call holds up one part.
+//! stay in id order. What is open is counted, in rows and in bytes, so that it can be bounded: one
+//! hung call holds up one part.
 
 use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
 
 use crate::domain::{Outcome, PartNumber, Plan, Position, PositionRange, RowId};
-use crate::output::SealedPart;
+use crate::output::{SealedPart, bytes_of};
 
 /// A part that waits for outcomes.
 #[derive(Debug)]
 struct OpenPart {
     range: PositionRange,
     columns: Vec<RecordBatch>,
+    /// What they take in memory.
+    bytes: u64,
+    /// Rows that are not read yet.
+    unread: u64,
     first_id: Option<RowId>,
     last_id: Option<RowId>,
     outcomes: Vec<Option<Outcome>>,
@@ -30,6 +35,8 @@ pub(super) struct Settled {
     pub(super) part: SealedPart,
     /// Those of its outcomes that somebody paid for and that stand in no part yet.
     pub(super) answers: u64,
+    /// What its columns take in memory.
+    pub(super) bytes: u64,
 }
 
 /// All open parts.
@@ -48,6 +55,16 @@ impl OpenParts {
     /// How many rows the open parts have, read or not yet read.
     pub(super) fn rows(&self) -> u64 {
         self.parts.values().map(|part| part.range.rows).sum()
+    }
+
+    /// What the rows that were read take in memory, bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.parts.values().map(|part| part.bytes).sum()
+    }
+
+    /// Whether all rows of a part were read, so that it needs nothing but their outcomes.
+    pub(super) fn has_whole_part(&self) -> bool {
+        self.parts.values().any(|part| part.unread == 0)
     }
 
     /// Outcomes in open parts that somebody paid for and that stand in no part yet.
@@ -70,6 +87,8 @@ impl OpenParts {
             OpenPart {
                 range,
                 columns: Vec::new(),
+                bytes: 0,
+                unread: range.rows,
                 first_id: None,
                 last_id: None,
                 outcomes: vec![None; rows],
@@ -79,6 +98,8 @@ impl OpenParts {
         });
         part.first_id.get_or_insert(ids.0);
         part.last_id = Some(ids.1);
+        part.bytes += bytes_of(&columns);
+        part.unread = part.unread.saturating_sub(columns.num_rows() as u64);
         part.columns.push(columns);
     }
 
@@ -118,7 +139,7 @@ impl OpenParts {
             return None;
         }
         let part = self.parts.remove(&number)?;
-        let answers = part.answers;
+        let (answers, bytes) = (part.answers, part.bytes);
         let part = SealedPart {
             number,
             range,
@@ -127,7 +148,7 @@ impl OpenParts {
             columns: part.columns,
             outcomes: part.outcomes.into_iter().flatten().collect(),
         };
-        Some(Settled { part, answers })
+        Some(Settled { part, answers, bytes })
     }
 
     fn locate(&self, position: Position) -> Option<(PartNumber, PositionRange)> {
@@ -167,7 +188,7 @@ mod tests {
         assert!(open.settle(Position(0), label()).is_none());
         assert!(open.settle(Position(3), label()).is_none());
         assert_eq!(open.answers(), 2);
-        let Settled { part: sealed, answers } = open.settle(Position(2), label()).unwrap();
+        let Settled { part: sealed, answers, .. } = open.settle(Position(2), label()).unwrap();
         assert_eq!((answers, open.answers()), (2, 1));
         assert_eq!(sealed.number, PartNumber(2));
         assert_eq!(sealed.outcomes.len(), 2);

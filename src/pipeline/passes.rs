@@ -4,8 +4,7 @@
 //! An input that never changed takes one pass. Parts of a grown one interleave; each stretch whose
 //! rows lie before those of the one before it begins another pass.
 
-use super::merge::ChangedRow;
-use super::work::Work;
+use super::work::{FromInput, Work};
 use crate::domain::{PartNumber, Position, PositionRange};
 
 /// One way through the input, from its beginning.
@@ -22,17 +21,18 @@ pub(super) struct Pass {
 pub(super) enum Task {
     /// All its rows come from the input.
     Fill(PositionRange),
-    /// It stands, and gives its own rows but for those whose text changed.
+    /// It stands, and gives its own rows but for those whose text changed, or that are to be asked
+    /// and whose text it does not have.
     Reopen {
         /// Which part.
         part: PartNumber,
         /// Its positions.
         range: PositionRange,
         /// The rows that come from the input.
-        changed: Vec<ChangedRow>,
+        rows: Vec<FromInput>,
     },
-    /// Some of its rows stand, which is known of them; all are read from the input, where each is
-    /// at its position, since nothing that interleaves stands where parts have holes.
+    /// What became of its rows is known; all are read from the input, where each is at its position:
+    /// nothing that interleaves stands where parts have holes.
     Refill {
         /// Which part.
         part: PartNumber,
@@ -49,12 +49,12 @@ pub(super) fn passes(work: &Work) -> Vec<Pass> {
         let (task, wanted) = if work.is_holed(part) {
             (Task::Refill { part, range }, vec![range])
         } else if work.is_reopened(part) {
-            let changed = work.changed_rows(part).to_vec();
+            let rows = work.rows_from_input(part);
             let mut wanted = Vec::new();
-            for row in &changed {
-                push(&mut wanted, PositionRange { first: row.place, rows: 1 });
+            for from in &rows {
+                push(&mut wanted, PositionRange { first: from.row.place, rows: 1 });
             }
-            (Task::Reopen { part, range, changed }, wanted)
+            (Task::Reopen { part, range, rows }, wanted)
         } else {
             let wanted = match &mut unfinished {
                 Some(unfinished) => unfinished.take(range.rows),
@@ -113,7 +113,7 @@ impl Ranges<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::merge::Changes;
+    use super::super::merge::{ChangedRow, Changes};
     use super::super::work::tests::{parts, work};
     use super::*;
 

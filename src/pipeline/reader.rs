@@ -8,31 +8,36 @@ use arrow::compute::interleave_record_batch;
 use tokio::sync::mpsc;
 
 use super::RunError;
+use super::byte_gate::{ByteGate, Passage};
 use super::input_rows::InputRows;
-use super::merge::ChangedRow;
 use super::passes::{Pass, Task, passes};
-use super::work::Work;
+use super::standing_rows::{StandingRow, StandingRows};
+use super::work::{FromInput, Work};
 use crate::domain::{
     Outcome, PartNumber, Position, PositionRange, Reason, Row, RowId, TextHash, Tokens,
 };
-use crate::input::{InputRow, MAX_CHUNK_ROWS, OrderedInput, RowReader};
+use crate::input::{InputRow, MAX_CHUNK_ROWS, OrderedInput};
 use crate::llm::prompt::Prompt;
-use crate::output::PartReader;
+use crate::output::{PartReader, bytes_of};
 
 /// Chunks that wait for the coordinator.
 const CHUNKS_AHEAD: usize = 2;
+/// Bytes of rows in them, unless one alone has more.
+const BYTES_AHEAD: u64 = 16 << 20;
 
 /// Consecutive rows of one part.
 #[derive(Debug)]
 pub(super) struct ReadChunk {
     /// The first row's position.
     pub(super) first: Position,
-    /// The input's columns.
+    /// What goes along of the input's columns.
     pub(super) columns: RecordBatch,
     /// The ids of the first and the last row.
     pub(super) ids: (RowId, RowId),
     /// One entry per row, in order.
     pub(super) rows: Vec<ReadRow>,
+    /// Lets further chunks come once this one is taken.
+    _passage: Passage,
 }
 
 /// A row as the input and earlier runs have it.
@@ -54,8 +59,8 @@ pub(super) enum ReadRow {
 /// What the thread reads with.
 pub(super) struct Reader {
     pub(super) input: Arc<OrderedInput>,
-    /// Reads the rows of parts, which have the input's columns.
-    pub(super) rows: RowReader,
+    /// Reads the rows of parts.
+    pub(super) standing: StandingRows,
     pub(super) prompt: Arc<Prompt>,
     /// A row of more tokens is too long.
     pub(super) longest: Tokens,
@@ -76,7 +81,11 @@ impl From<RunError> for Halt {
     }
 }
 
-type Chunks = mpsc::Sender<Result<ReadChunk, RunError>>;
+/// The way to the coordinator.
+struct Chunks {
+    sender: mpsc::Sender<Result<ReadChunk, RunError>>,
+    gate: ByteGate,
+}
 
 impl Reader {
     /// Starts the thread; it ends when all is read, at the first error, or when the receiver is
@@ -86,14 +95,15 @@ impl Reader {
     /// If the system has no thread left.
     pub(super) fn start(self) -> std::io::Result<mpsc::Receiver<Result<ReadChunk, RunError>>> {
         let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
+        let chunks = Chunks { sender, gate: ByteGate::new(BYTES_AHEAD) };
         std::thread::Builder::new().name("reader".into()).spawn(move || {
             for pass in passes(&self.work) {
-                match self.pass(pass, &sender) {
+                match self.pass(pass, &chunks) {
                     Ok(()) => {}
                     Err(Halt::Unheard) => return,
                     Err(Halt::Failed(error)) => {
                         // If nobody listens any more, nobody misses it.
-                        let _ = sender.blocking_send(Err(error));
+                        let _ = chunks.sender.blocking_send(Err(error));
                         return;
                     }
                 }
@@ -113,8 +123,8 @@ impl Reader {
                     let contents = contents.map_err(|error| RunError::Reopen(part, error))?;
                     self.fill(range, Some(contents.outcomes), &mut input, chunks)?;
                 }
-                Task::Reopen { part, range, changed } => {
-                    self.reopen(part, range, changed, &mut input, chunks)?;
+                Task::Reopen { part, range, rows } => {
+                    self.reopen(part, range, rows, &mut input, chunks)?;
                 }
             }
         }
@@ -133,44 +143,59 @@ impl Reader {
         let mut priors = outcomes.unwrap_or_default().into_iter();
         while left > 0 {
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(MAX_CHUNK_ROWS);
-            let (columns, rows) = input.next(most)?;
+            let (columns, rows) = self.carry(input.some(most)?)?;
+            let count = rows.len() as u64;
+            let rows = rows.into_iter().map(StandingRow::Whole).collect();
             let read = |(row, position)| self.read(row, position, priors.next());
             send(chunks, first, columns, rows, read)?;
-            first.0 += most as u64;
-            left -= most as u64;
+            first.0 += count;
+            left -= count;
         }
         Ok(())
     }
 
-    /// The rows of a part that stands, as it has them; of those whose text `changed`, what the
-    /// input has now.
+    /// Rows of the input with what goes along of their columns.
+    fn carry(
+        &self,
+        (columns, rows): (RecordBatch, Vec<InputRow>),
+    ) -> Result<(RecordBatch, Vec<InputRow>), RunError> {
+        let carried = self.parts.schema().carry(&columns, rows.iter().map(InputRow::text_hash));
+        let carried = carried.map_err(|error| RunError::Internal(error.to_string()))?;
+        Ok((carried, rows))
+    }
+
+    /// The rows of a part that stands, as it has them; `from_input` come from there.
     fn reopen(
         &self,
         part: PartNumber,
         range: PositionRange,
-        changed: Vec<ChangedRow>,
+        from_input: Vec<FromInput>,
         input: &mut InputRows,
         chunks: &Chunks,
     ) -> Result<(), Halt> {
         let contents = self.parts.read(part).map_err(|error| RunError::Reopen(part, error))?;
         let mut outcomes = contents.outcomes.into_iter();
-        let mut changed = changed.into_iter().map(|row| row.offset).peekable();
+        let mut from_input = from_input.into_iter().peekable();
         let mut before = 0;
         for mut columns in contents.columns {
             let after = before + columns.num_rows();
-            let mut rows = self.rows.rows(&columns).map_err(RunError::from)?;
+            let mut rows = self.standing.read(&columns)?;
             let mut priors: Vec<Option<Outcome>> =
                 outcomes.by_ref().take(rows.len()).map(Some).collect();
             let mut new = Vec::new();
-            while let Some(offset) = changed.next_if(|offset| *offset < after) {
-                new.push(offset - before);
+            while let Some(FromInput { row, is_changed }) =
+                from_input.next_if(|from| from.row.offset < after)
+            {
+                new.push(row.offset - before);
+                if is_changed {
+                    priors[row.offset - before] = None;
+                }
             }
             if !new.is_empty() {
-                let (new_columns, new_rows) = input.next(new.len())?;
+                let (new_columns, new_rows) = self.carry(input.next(new.len())?)?;
                 columns = spliced(&columns, &new_columns, &new)?;
                 for (row, at) in new_rows.into_iter().zip(new) {
-                    rows[at] = row;
-                    priors[at] = None;
+                    rows[at] = StandingRow::Whole(row);
                 }
             }
             let first = Position(range.first.0 + before as u64);
@@ -183,23 +208,37 @@ impl Reader {
     }
 
     /// A row that stands with the outcome `prior`; without one it is new.
-    fn read(&self, row: InputRow, position: Position, prior: Option<Outcome>) -> ReadRow {
-        match prior {
-            None => read_row(row, position, &self.prompt, self.longest),
-            Some(Outcome::Unlabelled { reason, attempts })
+    fn read(&self, row: StandingRow, position: Position, prior: Option<Outcome>) -> ReadRow {
+        match (prior, row) {
+            (None, StandingRow::Whole(row)) => read_row(row, position, &self.prompt, self.longest),
+            (Some(Outcome::Unlabelled { reason, attempts }), row)
                 if self.work.is_asked_again(reason, attempts) =>
             {
+                // What has neither a text nor a place in the input any more can't be asked.
+                let attempts_used_up = self.work.max_attempts();
+                let StandingRow::Whole(row) = row else {
+                    let outcome = Outcome::Unlabelled { reason, attempts: attempts_used_up };
+                    return ReadRow::Kept { outcome, text_hash: None };
+                };
                 match read_row(row, position, &self.prompt, self.longest) {
                     ReadRow::Ask(row) => ReadRow::Ask(Row { attempts, ..row }),
                     settled => settled,
                 }
             }
             // A label that the input brought says nothing of other rows with the same text.
-            Some(outcome @ Outcome::Labelled(_)) if row.existing_label.is_none() => {
-                let text_hash = row.text.as_deref().map(TextHash::of);
+            (Some(outcome @ Outcome::Labelled(_)), row) if self.standing.tell_own_labels() => {
+                let text_hash = match row {
+                    StandingRow::Whole(row) if row.existing_label.is_some() => None,
+                    StandingRow::Whole(row) => row.text_hash(),
+                    StandingRow::Hashed { hash, .. } => hash,
+                };
                 ReadRow::Kept { outcome, text_hash }
             }
-            Some(outcome) => ReadRow::Kept { outcome, text_hash: None },
+            (Some(outcome), _) => ReadRow::Kept { outcome, text_hash: None },
+            (None, StandingRow::Hashed { .. }) => ReadRow::Kept {
+                outcome: Outcome::Unlabelled { reason: Reason::Missing, attempts: 0 },
+                text_hash: None,
+            },
         }
     }
 }
@@ -209,14 +248,15 @@ fn send(
     chunks: &Chunks,
     first: Position,
     columns: RecordBatch,
-    rows: Vec<InputRow>,
-    read: impl FnMut((InputRow, Position)) -> ReadRow,
+    rows: Vec<StandingRow>,
+    read: impl FnMut((StandingRow, Position)) -> ReadRow,
 ) -> Result<(), Halt> {
     let (Some(first_row), Some(last_row)) = (rows.first(), rows.last()) else { return Ok(()) };
-    let ids = (first_row.id.clone(), last_row.id.clone());
+    let ids = (first_row.id().clone(), last_row.id().clone());
     let rows = rows.into_iter().zip((first.0..).map(Position)).map(read).collect();
-    let chunk = ReadChunk { first, columns, ids, rows };
-    chunks.blocking_send(Ok(chunk)).map_err(|_| Halt::Unheard)
+    let passage = chunks.gate.enter(bytes_of(&columns));
+    let chunk = ReadChunk { first, columns, ids, rows, _passage: passage };
+    chunks.sender.blocking_send(Ok(chunk)).map_err(|_| Halt::Unheard)
 }
 
 /// The rows of `columns`, those at the ascending places `at` replaced by the rows of `new`.

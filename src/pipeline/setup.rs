@@ -10,7 +10,7 @@ use super::free_space::Need;
 use super::work::Work;
 use crate::domain::spec::{IdSource, ProviderKind};
 use crate::domain::{Clock, JobSpec, Location, Tokens, UnixMillis};
-use crate::input::{OrderedInput, ROW_NUMBER_COLUMN};
+use crate::input::{InputFile, OrderedInput, ROW_NUMBER_COLUMN};
 use crate::llm::asker::Asker;
 use crate::llm::batcher::BatchLimits;
 use crate::llm::governor::{Governor, PastCharge};
@@ -74,21 +74,22 @@ pub(super) fn cramped(job: &JobSpec, limits: &BatchLimits) -> Option<String> {
     })
 }
 
-/// What makes this job the one that an output answers.
+/// What makes this job, over `rows` rows in these files, the one that an output answers.
 ///
 /// # Errors
 /// If the machine has no randomness for the job's secret.
 pub(super) fn identity(
     job: &JobSpec,
-    input: &OrderedInput,
+    files: &[InputFile],
+    rows: u64,
     now: UnixMillis,
 ) -> Result<Job, RunError> {
-    let files = input.files().iter().map(|file| FileIdentity {
+    let files = files.iter().map(|file| FileIdentity {
         name: file.name.clone(),
         bytes: file.bytes,
         modified: file.modified,
     });
-    Job::new(job, files.collect(), input.rows(), now).map_err(no_randomness)
+    Job::new(job, files.collect(), rows, now).map_err(no_randomness)
 }
 
 /// The output with its journal where that belongs: in the folder that the job names, else where it

@@ -9,11 +9,12 @@ use super::open_part::OpenParts;
 use super::priors::{Priors, Standing};
 use super::reader::Reader;
 use super::report::RunReport;
+use super::standing_rows::StandingRows;
 use super::work::Work;
 use super::writer::Writer;
 use super::{RunContext, setup};
 use crate::domain::{Codebook, Event, JobSpec};
-use crate::input::{OrderedInput, RowReader};
+use crate::input::OrderedInput;
 use crate::llm::asker::Asker;
 use crate::llm::batcher::{BatchLimits, Batcher};
 use crate::llm::dedupe::Dedupe;
@@ -85,7 +86,7 @@ impl Staged {
         }
         let reader = Reader {
             input: Arc::clone(input),
-            rows: RowReader::new(input.schema(), &job.input)?,
+            standing: StandingRows::new(job, output.reader().schema())?,
             prompt,
             longest: job.batch.tokens_per_call,
             work,

@@ -6,6 +6,14 @@ use super::merge::{ChangedRow, Changes};
 use crate::domain::{Attempts, JobSpec, PartNumber, Plan, PositionRange, Reason};
 use crate::output::{PartRecord, UnlabelledRows};
 
+/// A row of a part that stands which comes from the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FromInput {
+    pub(super) row: ChangedRow,
+    /// Whether its text is another one, so that what stands says nothing of it.
+    pub(super) is_changed: bool,
+}
+
 /// The parts that a run works on.
 #[derive(Clone, Debug)]
 pub(super) struct Work {
@@ -16,7 +24,8 @@ pub(super) struct Work {
     missing: Vec<PartNumber>,
     /// Parts that stand and have rows to ask again, with how many.
     reopened: BTreeMap<PartNumber, u64>,
-    /// Of those, parts of which some rows stand in no file.
+    /// Of those, parts of which some rows are read from the input at their positions: they stand in
+    /// no file, or without their text.
     holed: BTreeSet<PartNumber>,
     /// How the input differs from the parts that stand, where it was compared with them.
     changes: Option<Changes>,
@@ -68,6 +77,14 @@ impl Work {
         work
     }
 
+    /// This work where parts do not have the texts of their rows.
+    pub(super) fn with_texts_of_the_input(mut self) -> Work {
+        if self.changes.is_none() {
+            self.holed.extend(self.reopened.keys());
+        }
+        self
+    }
+
     /// Whether a row that ended so is asked again in this run.
     pub(super) fn is_asked_again(&self, reason: Reason, attempts: Attempts) -> bool {
         let is_wanted = reason.is_asked_again() || self.retry.contains(&reason);
@@ -103,7 +120,8 @@ impl Work {
         self.reopened.contains_key(&part)
     }
 
-    /// Whether rows of the reopened `part` stand in no file, so that it can't give them itself.
+    /// Whether the reopened `part` can't give all its rows itself, and each is at its position in
+    /// the input.
     pub(super) fn is_holed(&self, part: PartNumber) -> bool {
         self.holed.contains(&part)
     }
@@ -117,6 +135,22 @@ impl Work {
     pub(super) fn changed_rows(&self, part: PartNumber) -> &[ChangedRow] {
         let changed = self.changes.as_ref().and_then(|changes| changes.changed.get(&part));
         changed.map_or(&[], Vec::as_slice)
+    }
+
+    /// The rows of a part that stands which come from the input, in the part's order.
+    pub(super) fn rows_from_input(&self, part: PartNumber) -> Vec<FromInput> {
+        let kept = self.changes.as_ref().and_then(|changes| changes.need_text.get(&part));
+        let kept = kept.into_iter().flatten().map(|row| FromInput { row: *row, is_changed: false });
+        let changed = self.changed_rows(part).iter();
+        let changed = changed.map(|row| FromInput { row: *row, is_changed: true });
+        let mut rows: Vec<FromInput> = kept.chain(changed).collect();
+        rows.sort_unstable_by_key(|from| from.row.offset);
+        rows
+    }
+
+    /// The most attempts that a row may have had to be asked again.
+    pub(super) fn max_attempts(&self) -> Attempts {
+        self.max_attempts
     }
 
     /// The places in the input of rows that stand in no part, in the order of the parts that are

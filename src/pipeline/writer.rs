@@ -19,8 +19,8 @@ pub(super) struct Writer {
     output: oneshot::Receiver<OpenOutput>,
     /// Parts that it does not have in hand yet, in order.
     waiting: VecDeque<Order>,
-    /// The answers of the part in hand; `None` if there is none.
-    in_hand: Option<u64>,
+    /// The answers and the bytes of the part in hand; `None` if there is none.
+    in_hand: Option<(u64, u64)>,
     is_abandoned: bool,
     plan: Plan,
     records: BTreeMap<PartNumber, PartRecord>,
@@ -115,10 +115,11 @@ impl Writer {
             return None;
         }
         let order = self.waiting.pop_front()?;
-        let (number, answers) = (order.settled.part.number, order.settled.answers);
+        let number = order.settled.part.number;
+        let in_hand = (order.settled.answers, order.settled.bytes);
         // A thread that is gone shows when the output is asked back.
         self.orders.send(order).ok()?;
-        self.in_hand = Some(answers);
+        self.in_hand = Some(in_hand);
         Some(number)
     }
 
@@ -135,7 +136,13 @@ impl Writer {
     /// The answers of the parts that are not committed.
     pub(super) fn answers(&self) -> u64 {
         let waiting = self.waiting.iter().map(|order| order.settled.answers);
-        waiting.chain(self.in_hand).sum()
+        waiting.chain(self.in_hand.map(|(answers, _)| answers)).sum()
+    }
+
+    /// What the rows of the parts that are not committed take in memory, bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        let waiting = self.waiting.iter().map(|order| order.settled.bytes);
+        waiting.chain(self.in_hand.map(|(_, bytes)| bytes)).sum()
     }
 
     /// Waits for the commit in hand to end; `None` if the thread is gone.

@@ -109,6 +109,8 @@ fn spec(job: &Job, input: &ComparedInput, cloud: &CloudSpec) -> InputSpec {
         text: job.input.text.clone(),
         existing_label: job.input.existing_label.clone(),
         gold: None,
+        // Of the rows only the ids are compared.
+        columns: Some(Vec::new()),
         on_duplicate_id: job.input.on_duplicate_id,
         sort_memory: input.sort_memory,
         temp_dir: input.temp_dir.clone(),

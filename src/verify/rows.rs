@@ -25,7 +25,7 @@ enum OwnLabels<'a> {
     None,
     /// In this column, beside ours.
     Beside(&'a str),
-    /// In ours, which took the place of theirs: any label may be one.
+    /// In ours alone: any label may be one.
     Replaced,
 }
 
@@ -75,9 +75,14 @@ impl RowTally {
 impl<'a> RowRules<'a> {
     /// The rules of `job`.
     pub(super) fn of(job: &'a Job) -> RowRules<'a> {
+        let columns = job.input.columns.as_deref();
+        let goes_along =
+            |name: &str| columns.is_none_or(|columns| columns.iter().any(|column| column == name));
         let own_labels = match job.input.existing_label.as_deref() {
             None => OwnLabels::None,
-            Some(column) if column == job.label_column => OwnLabels::Replaced,
+            Some(column) if column == job.label_column || !goes_along(column) => {
+                OwnLabels::Replaced
+            }
             Some(column) => OwnLabels::Beside(column),
         };
         RowRules {

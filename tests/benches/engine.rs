@@ -21,7 +21,9 @@ use batchclass::domain::spec::{
     AnswerForm, BatchSpec, CloudSpec, IdSource, InputSpec, KeySource, Limits, ModelSpec,
     OnDuplicateId, OutputSpec, ProviderKind, SORT_MEMORY, Vocabulary,
 };
-use batchclass::domain::{Clock, Event, JobSpec, Location, Reading, Template, Tokens, Usage};
+use batchclass::domain::{
+    Clock, Event, JobSpec, Location, PartEncoding, Reading, Template, Tokens, Usage,
+};
 use batchclass::llm::codes::{self, LabelDraft};
 use batchclass::llm::provider::{ChatReply, ChatRequest, Finish, Provider, ProviderError};
 use batchclass::llm::token_counter::TokenCounter;
@@ -84,6 +86,7 @@ fn job(input: Location, out: Location, rows_per_call: NonZeroU32) -> Result<JobS
             id: IdSource::Column("id".into()),
             text: Template::parse("{address}")?,
             existing_label: None,
+            columns: None,
             gold: None,
             on_duplicate_id: OnDuplicateId::Error,
             sort_memory: SORT_MEMORY,
@@ -119,6 +122,7 @@ fn job(input: Location, out: Location, rows_per_call: NonZeroU32) -> Result<JobS
             layout: None,
             rows_per_part: None,
             label_column: "label".into(),
+            encoding: PartEncoding::default(),
             max_unlabelled: 0,
             retry: Vec::new(),
             journal_folder: None,

@@ -12,7 +12,9 @@ use batchclass::domain::spec::{
     AnswerForm, BatchSpec, CloudSpec, IdSource, InputSpec, KeySource, Limits, ModelSpec,
     OutputSpec, ProviderKind, Vocabulary,
 };
-use batchclass::domain::{Clock, Event, JobSpec, Moment, Template, Tokens, UnixMillis};
+use batchclass::domain::{
+    Clock, Event, JobSpec, Moment, PartEncoding, Template, Tokens, UnixMillis,
+};
 use batchclass::llm::codes::{self, LabelDraft};
 use batchclass::llm::provider::scripted::Scripted;
 use batchclass::llm::token_counter::TokenCounter;
@@ -46,6 +48,7 @@ pub fn orders_job(input: &Path, output: &Path, rows_per_part: u32) -> JobSpec {
             text: Template::parse("text").unwrap(),
             existing_label: None,
             gold: None,
+            columns: None,
             on_duplicate_id: Default::default(),
             sort_memory: 1 << 30,
             temp_dir: std::env::temp_dir(),
@@ -78,6 +81,7 @@ pub fn orders_job(input: &Path, output: &Path, rows_per_part: u32) -> JobSpec {
             cloud: CloudSpec::default(),
             layout: None,
             rows_per_part: NonZeroU32::new(rows_per_part),
+            encoding: PartEncoding::default(),
             label_column: "label".into(),
             max_unlabelled: 0,
             retry: Vec::new(),
