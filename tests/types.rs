@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, BinaryArray, BooleanArray, DictionaryArray, FixedSizeBinaryArray,
-    FixedSizeListArray, Float64Array, Int16Array, Int32Array, Int64Array, IntervalDayTimeArray,
-    IntervalYearMonthArray, LargeListArray, ListArray, MapBuilder, NullArray, RecordBatch,
-    StringArray, StringBuilder, StructArray, UInt64Array,
+    FixedSizeListArray, Float64Array, Int16Array, Int32Array, Int64Array, IntervalYearMonthArray,
+    LargeListArray, ListArray, MapBuilder, NullArray, RecordBatch, StringArray, StringBuilder,
+    StructArray, UInt64Array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{cast, concat_batches, take_record_batch};
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, IntervalDayTime, Schema, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, TimeUnit};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::properties::WriterProperties;
@@ -171,8 +171,6 @@ fn columns() -> Vec<(Field, ArrayRef)> {
     }
     let months = (0..ROWS).map(|row| (!is_null(row)).then_some(row as i32 - 50));
     add("months", Arc::new(IntervalYearMonthArray::from_iter(months)));
-    let days = (0..ROWS).map(|row| (!is_null(row)).then_some(IntervalDayTime::new(row as i32, 7)));
-    add("days", Arc::new(IntervalDayTimeArray::from_iter(days)));
     for kind in [Utf8, LargeUtf8, Utf8View, LargeBinary, BinaryView] {
         add(&format!("{kind}"), to(&words(), kind));
     }

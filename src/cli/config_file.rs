@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
+use super::console::one_line;
 use super::label_setting::LabelSetting;
 use super::section::Refusal;
 use super::settings::Settings;
@@ -181,7 +182,7 @@ impl Reader<'_> {
                 (None, DeValue::Table(_)) if !is_top_key(name) => {
                     let names = Settings::TABLES.iter().map(|(table, _)| *table);
                     return Err(ConfigError::UnknownTable {
-                        name: name.to_owned(),
+                        name: shown(name),
                         place: self.place(key.span().start),
                         hint: nearest(name, names)
                             .map_or(Hint(None), |table| Hint(Some(format!("[{table}]")))),
@@ -255,10 +256,10 @@ impl Reader<'_> {
         let name = key.get_ref().as_ref();
         let is_key = matches!(fold(name).as_str(), "apikey" | "openaiapikey" | "secret" | "token");
         if is_key {
-            return ConfigError::KeyInFile { key: name.to_owned(), place };
+            return ConfigError::KeyInFile { key: shown(name), place };
         }
         let hint = Hint(suggestion(table, name));
-        ConfigError::UnknownKey { key: name.to_owned(), table: TableName(table), place, hint }
+        ConfigError::UnknownKey { key: shown(name), table: TableName(table), place, hint }
     }
 
     fn unfit(
@@ -269,7 +270,7 @@ impl Reader<'_> {
         wanted: String,
     ) -> ConfigError {
         ConfigError::Unfit {
-            key: key.get_ref().to_string(),
+            key: shown(key.get_ref()),
             table: TableName(table),
             place: self.place(value.span().start),
             wanted,
@@ -309,6 +310,9 @@ fn suggestion(table: &str, name: &str) -> Option<String> {
 
 /// The one of `names` that `name` is nearest to, if it is near.
 fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    if name.len() > MAX_SHOWN {
+        return None;
+    }
     let near = |candidate: &&str| strsim::damerau_levenshtein(&fold(name), &fold(candidate));
     let (distance, best) = names
         .filter(|candidate| !candidate.is_empty())
@@ -322,15 +326,33 @@ fn fold(name: &str) -> String {
     name.chars().filter(|char| char.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
-/// What a value is, in words; a long text is cut.
+/// Most characters of a name or text that an error repeats.
+const MAX_SHOWN: usize = 40;
+
+/// A name or text from the file as an error repeats it: on one line, and cut if it is long.
+fn shown(text: &str) -> String {
+    let text = one_line(text);
+    match text.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.into_owned(),
+    }
+}
+
+/// Whether a text is more likely a service's key than anything that a setting wants.
+fn looks_like_a_key(text: &str) -> bool {
+    const BEGINNINGS: [&str; 8] = ["sk-", "sk_", "pk-", "gsk_", "hf_", "xai-", "AIza", "AKIA"];
+    text.split(|char: char| !char.is_ascii_alphanumeric() && !matches!(char, '-' | '_'))
+        .any(|word| BEGINNINGS.iter().any(|beginning| word.starts_with(beginning)))
+}
+
+/// What a value is, in words; a text that may be secret is not repeated.
 fn found_in_words(value: &DeValue<'_>) -> String {
     match value {
-        DeValue::String(text) if text.chars().count() > 40 => {
-            format!("the text `{}...`", text.chars().take(40).collect::<String>())
-        }
-        DeValue::String(text) => format!("the text `{text}`"),
-        DeValue::Integer(number) => number.to_string(),
-        DeValue::Float(number) => number.to_string(),
+        DeValue::String(text) if looks_like_a_key(text) => "a text that looks like a key".into(),
+        DeValue::String(text) => format!("the text `{}`", shown(text)),
+        // The parser keeps what stands there and is not strict about what a digit is.
+        DeValue::Integer(number) => shown(&number.to_string()),
+        DeValue::Float(number) => shown(&number.to_string()),
         DeValue::Boolean(is_true) => is_true.to_string(),
         DeValue::Datetime(_) => "a date".into(),
         DeValue::Array(_) => "a list".into(),
@@ -363,6 +385,30 @@ mod tests {
     fn an_unknown_table_is_named_with_its_line_and_what_was_meant() {
         assert_snapshot!(problem("\n[limit]\ntokens_per_minute = 5"), @"unknown table [limit], batchclass.toml line 2; did you mean [limits]?");
         assert_snapshot!(problem("[elsewhere]\na = 5"), @"unknown table [elsewhere], batchclass.toml line 1");
+    }
+
+    #[test]
+    fn a_key_in_the_place_of_another_value_is_not_shown() {
+        assert_snapshot!(problem("[model]\nprovider = \"sk-proj-Zq7Xw9\"\n"), @"`provider` in [model], batchclass.toml line 2, wants `openai` or `lexical`, not a text that looks like a key");
+        assert_snapshot!(problem("[batch]\nrows_per_call = \"Bearer sk-proj-Zq7Xw9\"\n"), @"`rows_per_call` in [batch], batchclass.toml line 2, wants a whole number from 1 to 900, not a text that looks like a key");
+    }
+
+    #[test]
+    fn an_error_is_one_short_line_whatever_stands_in_the_file() {
+        for text in [
+            "\"a\\nb\\u001b[31m\" = 1",
+            "[\"a\\nb\"]\nc = 1",
+            "text = 1\n\"id\" = 2",
+            "[batch]\ntokens_per_call = 80\u{1b}0",
+            &format!("[batch]\ntokens_per_call = {}", "9".repeat(100_000)),
+            "[model]\nprovider = \"\"\"a\nb\"\"\"",
+            &format!("{} = 1", "k".repeat(1_000_000)),
+            &format!("[model]\nprovider = '{}'", "é".repeat(100_000)),
+        ] {
+            let problem = problem(text);
+            assert!(problem.len() < 300, "{problem:.300}");
+            assert!(!problem.contains(char::is_control), "{problem:?}");
+        }
     }
 
     #[test]

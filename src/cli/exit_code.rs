@@ -83,6 +83,7 @@ impl ExitCode {
             RunEnd::Complete => ExitCode::Unlabelled,
             RunEnd::Interrupted => interruption.unwrap_or(ExitCode::Interrupted),
             RunEnd::Provider | RunEnd::Storage => ExitCode::Stopped,
+            RunEnd::Input => ExitCode::Usage,
             RunEnd::Quota => ExitCode::Quota,
         }
     }
@@ -124,6 +125,7 @@ mod tests {
     fn a_stopped_run_is_told_apart_from_one_without_money() {
         assert_eq!(ExitCode::of_run(RunEnd::Storage, 0, 0, None).number(), 4);
         assert_eq!(ExitCode::of_run(RunEnd::Provider, 0, 0, None).number(), 4);
+        assert_eq!(ExitCode::of_run(RunEnd::Input, 0, 0, None).number(), 2);
         assert_eq!(ExitCode::of_run(RunEnd::Quota, 0, 0, None).number(), 5);
     }
 }

@@ -378,13 +378,13 @@ fn address(
     let base_url = base_url.as_deref().unwrap_or(BASE_URL).trim().trim_end_matches('/');
     let refuse = |url: &str, problem| JobError::BaseUrl { url: url.to_owned(), problem };
     let url = reqwest::Url::parse(base_url)
-        .map_err(|_| refuse(base_url, "is no address such as https://api.openai.com/v1"))?;
+        .map_err(|_| refuse(bare(base_url), "is no address such as https://api.openai.com/v1"))?;
     let host = url.host_str().unwrap_or_default().to_owned();
     if !url.username().is_empty() || url.password().is_some() {
         return Err(refuse(&host, "holds a name or password; a key comes from api_key_env"));
     }
     if !matches!(url.scheme(), "http" | "https") || host.is_empty() {
-        return Err(refuse(base_url, "begins with neither https:// nor http://"));
+        return Err(refuse(bare(base_url), "begins with neither https:// nor http://"));
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err(refuse(&host, "holds a `?` or `#`; it ends before /chat/completions"));
@@ -405,6 +405,12 @@ fn address(
         return Err(JobError::KeyInTheClear { url: base_url.to_owned() });
     }
     Ok((base_url.to_owned(), api_key_env))
+}
+
+/// An address that can't be read, without the places where a password or a key may stand in it.
+fn bare(address: &str) -> &str {
+    let address = address.split(['?', '#']).next().unwrap_or_default();
+    address.rsplit('@').next().unwrap_or_default()
 }
 
 fn is_variable_name(name: &str) -> bool {
@@ -554,6 +560,9 @@ mod tests {
         assert_snapshot!(problem(with_model("name = 'm'\nbase_url = 'ftp://a/v1'")), @"base_url `ftp://a/v1` in [model] begins with neither https:// nor http://");
         assert_snapshot!(problem(with_model("name = 'm'\nbase_url = 'https://a:secret@b/v1'")), @"base_url `b` in [model] holds a name or password; a key comes from api_key_env");
         assert_snapshot!(problem(with_model("name = 'm'\nbase_url = 'https://b/v1?key=secret'")), @"base_url `b` in [model] holds a `?` or `#`; it ends before /chat/completions");
+        assert_snapshot!(problem(with_model("name = 'm'\nbase_url = 'b:80/v1?key=secret'")), @"base_url `b:80/v1` in [model] begins with neither https:// nor http://");
+        assert_snapshot!(problem(with_model("name = 'm'\nbase_url = 'a:secret@b/v1#secret'")), @"base_url `b/v1` in [model] begins with neither https:// nor http://");
+        assert_snapshot!(problem(with_model("name = 'm'\nbase_url = '//a:secret@b?key=secret'")), @"base_url `b` in [model] is no address such as https://api.openai.com/v1");
         assert_snapshot!(problem(with_model("name = 'm'\nbase_url = 'https://b/v1/chat/completions'")), @"base_url `https://b/v1/chat/completions` in [model] ends too late; leave out /chat/completions");
     }
 

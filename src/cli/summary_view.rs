@@ -108,6 +108,7 @@ fn headline(report: &RunReport) -> String {
         RunEnd::Interrupted => "interrupted",
         RunEnd::Provider => "stopped by the provider",
         RunEnd::Storage => "stopped by storage",
+        RunEnd::Input => "stopped by the input",
         RunEnd::Quota => "stopped: quota or money ran out",
     };
     match &report.stopped_by {

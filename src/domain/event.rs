@@ -269,6 +269,8 @@ pub enum RunEnd {
     Provider,
     /// Storage stopped it.
     Storage,
+    /// The input stopped it: a file is damaged further on.
+    Input,
     /// Quota or money stopped it.
     Quota,
 }

@@ -66,7 +66,10 @@ pub enum InputError {
         file: String,
     },
     /// A file is no Parquet file, or a damaged one.
-    #[error("`{file}` is no readable Parquet file, perhaps cut short; write it anew")]
+    #[error(
+        "`{file}` can't be read as Parquet: it is cut short, damaged, encrypted or of a kind that \
+         is not known here; write it anew"
+    )]
     BadParquet {
         /// The file.
         file: String,
@@ -99,6 +102,15 @@ pub enum InputError {
     Damaged {
         /// The file.
         file: String,
+    },
+    /// A column that the output could not hold whole.
+    #[error(
+        "column `{column}` holds intervals of months, days and milliseconds, and their months would \
+         be lost; convert it to text"
+    )]
+    Interval {
+        /// The column.
+        column: String,
     },
     /// A CSV file without a line.
     #[error("`{file}` is empty; its first line must show the columns")]
@@ -379,6 +391,15 @@ pub enum InputError {
         /// The input's rows.
         rows: u64,
     },
+}
+
+/// A column's name as an error shows it: on one line, whatever the header of a CSV file holds.
+pub(super) fn shown(name: &str) -> String {
+    let mut line = String::with_capacity(name.len());
+    for char in name.chars() {
+        if char.is_control() { line.extend(char.escape_default()) } else { line.push(char) }
+    }
+    line
 }
 
 impl InputError {

@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, IntervalUnit, Schema, SchemaRef};
 
+use super::error::shown;
 use super::location::InputLocation;
 use super::order::{Order, input_rows};
 use super::reader::Feed;
@@ -67,6 +68,7 @@ impl FoundInput {
         tables.read_only(|column| spec.reads(column))?;
         let id = id_among(&tables);
         let schema = chunk_schema(&tables, &spec)?;
+        refuse_intervals(&schema)?;
         let tables = Arc::new(tables);
         let sorted = id.and_then(|id| Sorter::new(&tables, id, &spec).find());
         let order = match (id, &sorted) {
@@ -198,6 +200,29 @@ impl OrderedInput {
 
     fn sorted(&self) -> MutexGuard<'_, Option<Sorted>> {
         self.sorted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Refuses columns that would lose something on their way: the Parquet reader takes every interval
+/// for one of days and milliseconds, and its months are gone.
+fn refuse_intervals(schema: &Schema) -> Result<(), InputError> {
+    match schema.fields().iter().find(|field| holds_intervals(field.data_type())) {
+        Some(field) => Err(InputError::Interval { column: shown(field.name()) }),
+        None => Ok(()),
+    }
+}
+
+fn holds_intervals(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Interval(unit) => *unit != IntervalUnit::YearMonth,
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item)
+        | DataType::FixedSizeList(item, _)
+        | DataType::Map(item, _) => holds_intervals(item.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| holds_intervals(field.data_type())),
+        _ => false,
     }
 }
 

@@ -7,12 +7,13 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
+    ArrowReaderMetadata, ParquetRecordBatchReaderBuilder, RowSelection,
 };
 use parquet::errors::ParquetError;
 
 use super::InputError;
 use super::batch_rows::{batch_rows, group_bytes};
+use super::parquet_footer;
 use super::source::{Source, SourceReader};
 use super::table::{Batches, Columns};
 use crate::domain::guard::without_panic;
@@ -30,7 +31,7 @@ impl ParquetTable {
     /// Reads the footer.
     pub(super) fn open(source: Source) -> Result<ParquetTable, InputError> {
         let file = source.open()?;
-        let footer = without_panic(|| ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()))
+        let footer = without_panic(|| parquet_footer::load(&file))
             .ok_or_else(|| InputError::Damaged { file: source.name().to_owned() })?
             .map_err(|error| parquet_error(&source, error))?;
         let groups = footer.metadata().row_groups().iter();

@@ -7,6 +7,7 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Int64Type, Schema, UInt64Type};
 use arrow::error::ArrowError;
 
+use super::error::shown;
 use super::{InputError, ids};
 use crate::domain::spec::{IdSource, InputSpec};
 use crate::domain::template::Piece;
@@ -284,10 +285,10 @@ fn hint(name: &str, names: &[&str]) -> String {
     let scored = names.iter().map(|other| (likeness(other), *other));
     let nearest = scored.max_by(|(a, _), (b, _)| a.total_cmp(b));
     if let Some((_, other)) = nearest.filter(|(likeness, _)| *likeness >= LIKENESS) {
-        return format!("did you mean `{other}`?");
+        return format!("did you mean `{}`?", shown(other));
     }
     let listed: Vec<_> =
-        names.iter().take(LISTED_COLUMNS).map(|other| format!("`{other}`")).collect();
+        names.iter().take(LISTED_COLUMNS).map(|other| format!("`{}`", shown(other))).collect();
     match names.len().saturating_sub(LISTED_COLUMNS) {
         0 => format!("it has {}", listed.join(", ")),
         more => format!("it has {} and {more} more", listed.join(", ")),

@@ -228,6 +228,10 @@ impl ChunkReader for SourceReader {
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
         match self {
+            // The memory for them is taken before they are read: a damaged length asks for 2 GiB.
+            SourceReader::Disk(file) if start.saturating_add(length as u64) > Length::len(file) => {
+                Err(ParquetError::EOF(format!("{length} bytes from byte {start} on")))
+            }
             SourceReader::Disk(file) => file.get_bytes(start, length),
             SourceReader::Object(reader) => reader.get_bytes(start, length),
         }

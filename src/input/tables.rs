@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::csv_scan::CsvForm;
 use super::csv_table::CsvTable;
+use super::error::shown;
 use super::ids::unpacked_type;
 use super::json_columns::JsonColumns;
 use super::location::InputLocation;
@@ -244,7 +245,7 @@ fn shared_schema(tables: &[Table]) -> Result<SchemaRef, InputError> {
             if let Some(twice) = fields.iter().find(|field| !names.insert(field.name())) {
                 return Err(InputError::DuplicateColumn {
                     file: name.to_owned(),
-                    column: twice.name().clone(),
+                    column: shown(twice.name()),
                 });
             }
             first_name = name;
@@ -278,7 +279,7 @@ fn is_same(a: &Field, b: &Field) -> bool {
 
 fn in_words(field: Option<&Field>) -> String {
     match field {
-        Some(field) => format!("`{}` ({})", field.name(), field.data_type()),
+        Some(field) => format!("`{}` ({})", shown(field.name()), field.data_type()),
         None => "missing".to_owned(),
     }
 }

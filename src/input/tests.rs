@@ -38,7 +38,7 @@ pub(super) fn spec(location: &Path) -> InputSpec {
     }
 }
 
-fn row_numbers(location: &Path) -> InputSpec {
+pub(super) fn row_numbers(location: &Path) -> InputSpec {
     InputSpec { id: IdSource::RowNumber, ..spec(location) }
 }
 

@@ -177,6 +177,7 @@ impl Stopped {
             Stopped::Interrupted => RunEnd::Interrupted,
             Stopped::Provider(_) => RunEnd::Provider,
             Stopped::Quota(_) => RunEnd::Quota,
+            Stopped::Reading(error) if error.kind() == FailureKind::Usage => RunEnd::Input,
             Stopped::Storage(_)
             | Stopped::StorageFailing { .. }
             | Stopped::StorageSilent { .. }
@@ -206,6 +207,7 @@ impl Stopped {
             Stopped::Interrupted | Stopped::Provider(_) | Stopped::Quota(_) => None,
             Stopped::Storage(error) | Stopped::StorageFailing { error, .. } => remedy(error),
             Stopped::StorageSilent { .. } => Some("see to the storage"),
+            Stopped::Reading(error) if error.kind() == FailureKind::Usage => Some("mend the input"),
             Stopped::Reading(error) => remedy(error),
         }
     }
