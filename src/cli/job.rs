@@ -13,6 +13,7 @@ use super::settings::{
 use super::storage::{EndpointError, cloud};
 use super::values::{Count, LayoutChoice};
 use crate::domain::limits::Rules;
+use crate::domain::reading::FileFormat;
 use crate::domain::spec::{
     API_KEY_ENV, AnswerForm, BASE_URL, BatchSpec, CONNECT_TIMEOUT_S, DEDUPE_TEXTS, GIVE_UP_AFTER_S,
     IdSource, InputSpec, LABEL_COLUMN, Limits, MAX_ATTEMPTS, MAX_OUTPUT_TOKENS, ModelSpec,
@@ -235,8 +236,9 @@ fn files_reading(settings: &InputSettings) -> Result<Reading, JobError> {
         id_type: settings.id_type.unwrap_or_default(),
         hive_partitioning: settings.hive_partitioning.unwrap_or_default(),
     };
-    match (reading.delimiter, reading.quote) {
-        (Some(delimiter), Some(quote)) if delimiter == quote => {
+    let usual_delimiter = if reading.format == Some(FileFormat::Tsv) { '\t' } else { ',' };
+    match reading.quote {
+        Some(quote) if quote == reading.delimiter.unwrap_or(usual_delimiter) => {
             Err(JobError::SameQuote { character: quote })
         }
         _ => Ok(reading),
@@ -533,6 +535,7 @@ mod tests {
         assert_eq!(reading.encoding.to_string(), "windows-1252");
         assert!(input("").unwrap().input.reading.is_default());
         assert_snapshot!(problem(input("delimiter = '\"'")), @r#"`delimiter` and `quote` in [input] are both `"`; choose another, or quote = "none""#);
+        assert_snapshot!(problem(input("quote = ','")), @r#"`delimiter` and `quote` in [input] are both `,`; choose another, or quote = "none""#);
     }
 
     #[test]

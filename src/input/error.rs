@@ -50,6 +50,23 @@ pub enum InputError {
         /// The first file of another format.
         second: String,
     },
+    /// A pipe, a socket or a device.
+    #[error(
+        "`{file}` is a pipe or a device; the input is read more than once, so write it to a file and \
+         name that"
+    )]
+    NoRegularFile {
+        /// The file.
+        file: String,
+    },
+    /// A file below a folder whose name, or whose folder's, is no text.
+    #[error(
+        "the name `{file}` in the input is not UTF-8, so nothing could be said of it; rename it"
+    )]
+    BadName {
+        /// The name, with U+FFFD for what is no text.
+        file: String,
+    },
     /// A file or folder can't be read.
     #[error("`{file}` can't be read")]
     Io {
@@ -185,6 +202,30 @@ pub enum InputError {
         line: u64,
         /// The byte of the line where it stops to be one, from 1.
         column: usize,
+    },
+    /// A string with half of a surrogate pair.
+    #[error(
+        "a string on line {line} of `{file}` has an escape that stands for no character, half of a \
+         pair; write the line anew"
+    )]
+    BadEscape {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: u64,
+    },
+    /// Names of columns that take too much memory.
+    #[error(
+        "with line {line} of `{file}` the names of the columns take more than {most} bytes; they \
+         should be values, so write it anew"
+    )]
+    LongNames {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: u64,
+        /// The most that they may take, bytes.
+        most: usize,
     },
     /// An object with two members of one name.
     #[error("the object on line {line} of `{file}` has `{name}` twice; rename one")]

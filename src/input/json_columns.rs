@@ -85,15 +85,22 @@ pub(super) struct JsonColumns {
     columns: Vec<Seen>,
     places: HashMap<Box<str>, usize>,
     id: Option<(Box<str>, IdType)>,
+    name_bytes: usize,
     /// Objects seen.
     objects: u64,
 }
 
+/// Most bytes that the names of all columns may take: a name in which a value stands is met in a
+/// file of a few megabytes, and each is kept several times.
+pub(super) const MOST_NAME_BYTES: usize = 4 << 20;
+
 /// What is wrong with an object.
 #[derive(Debug)]
 pub(super) enum ObjectFault {
-    /// A name or id can't be read.
+    /// A name or a string can't be read.
     Escape,
+    /// The names take more than [`MOST_NAME_BYTES`].
+    LongNames,
     /// A name stands twice.
     Repeated(String),
     /// It has a column too many.
@@ -112,7 +119,7 @@ impl JsonColumns {
     /// No columns yet; the one with the id, if one has it, and what its ids are to be.
     pub(super) fn new(id: Option<(&str, IdType)>) -> JsonColumns {
         let id = id.map(|(name, id_type)| (name.into(), id_type));
-        JsonColumns { columns: Vec::new(), places: HashMap::new(), id, objects: 0 }
+        JsonColumns { columns: Vec::new(), places: HashMap::new(), id, name_bytes: 0, objects: 0 }
     }
 
     /// Takes in an object that stands at `spot`.
@@ -135,6 +142,10 @@ impl JsonColumns {
                 Some((id, IdType::Integer)) if **id == *name => integer_kind(value)?,
                 _ => Kind::of(value),
             };
+            if let Value::String(quoted) = value {
+                // Nothing that is malformed is left for the time when rows are asked.
+                unescaped(quoted)?;
+            }
             let seen = &mut self.columns[place];
             if std::mem::replace(&mut seen.last_object, self.objects) == self.objects {
                 return Err(ObjectFault::Repeated(name.into_owned()));
@@ -150,6 +161,10 @@ impl JsonColumns {
         let place = self.columns.len();
         if place == MAX_COLUMNS {
             return Err(ObjectFault::TooMany);
+        }
+        self.name_bytes += name.len();
+        if self.name_bytes > MOST_NAME_BYTES {
+            return Err(ObjectFault::LongNames);
         }
         self.places.insert(name.into(), place);
         self.columns.push(Seen { name: name.into(), first: [None; KINDS], last_object: 0 });

@@ -12,7 +12,7 @@ use glob::{MatchOptions, Pattern};
 
 use super::InputError;
 use super::remote_listing::RemoteLocation;
-use super::source::{Format, Source};
+use super::source::{Compression, Format, Source};
 use crate::domain::Location;
 use crate::domain::reading::FileFormat;
 use crate::domain::spec::CloudSpec;
@@ -68,28 +68,30 @@ impl InputLocation {
         }
     }
 
-    /// The files in name order, at least one, all of one format.
-    pub(super) fn files(&self) -> Result<(Format, Vec<Source>), InputError> {
+    /// The files in name order, at least one, all of one format; each with what it is compressed with.
+    pub(super) fn files(&self) -> Result<(FileFormat, Vec<(Source, Compression)>), InputError> {
         let (location, sources, told) = match self {
             InputLocation::Disk(disk) => {
                 (disk.typed.display().to_string(), disk.sources()?, disk.told)
             }
             InputLocation::Object(remote) => (remote.typed(), remote.sources()?, remote.told()),
         };
-        let mut first: Option<(Format, &str)> = None;
-        for source in &sources {
+        let mut first: Option<(FileFormat, String)> = None;
+        let mut files = Vec::with_capacity(sources.len());
+        for source in sources {
             let name = source.name();
-            let Some(format) = Format::of(Path::new(name), told) else {
+            let Some(Format { kind, compression }) = Format::of(Path::new(name), told) else {
                 return Err(InputError::UnknownFormat { file: name.to_owned() });
             };
-            let (first_format, first_name) = *first.get_or_insert((format, name));
-            if first_format != format {
-                let (first, second) = (first_name.to_owned(), name.to_owned());
+            let (first_kind, first) = first.get_or_insert_with(|| (kind, name.to_owned()));
+            if *first_kind != kind {
+                let (first, second) = (first.clone(), name.to_owned());
                 return Err(InputError::MixedFormats { first, second });
             }
+            files.push((source, compression));
         }
         match first {
-            Some((format, _)) => Ok((format, sources)),
+            Some((kind, _)) => Ok((kind, files)),
             None => Err(InputError::NoFiles { location }),
         }
     }
@@ -110,7 +112,8 @@ impl DiskLocation {
         let location = typed.display().to_string();
         let kind = match fs::metadata(typed) {
             Ok(metadata) if metadata.is_dir() => Kind::Folder,
-            Ok(_) => Kind::File,
+            Ok(metadata) if metadata.is_file() => Kind::File,
+            Ok(_) => return Err(InputError::NoRegularFile { file: location }),
             Err(source) if source.kind() == io::ErrorKind::NotFound => {
                 let (base, below) = split_glob(typed);
                 match below.to_str() {
@@ -183,10 +186,27 @@ impl Found {
             }
             if path.is_dir() {
                 self.walk(&path, &format!("{name}{entry_name}/"))?;
-            } else if Format::of(&path, self.told).is_some() {
-                self.files.insert(format!("{name}{entry_name}"), path);
+            } else {
+                self.add(format!("{name}{entry_name}"), path)?;
             }
         }
+        Ok(())
+    }
+
+    /// Adds the file, if it is of a format that is read.
+    fn add(&mut self, name: String, path: PathBuf) -> Result<(), InputError> {
+        if Format::of(Path::new(&name), self.told).is_none() {
+            return Ok(());
+        }
+        // What waits for a writer, as a pipe does, would be waited for.
+        if fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(InputError::NoRegularFile { file: name });
+        }
+        // Two names that are no UTF-8 can look alike, and a name stands for its file in the output.
+        if name.contains(char::REPLACEMENT_CHARACTER) {
+            return Err(InputError::BadName { file: name });
+        }
+        self.files.insert(name, path);
         Ok(())
     }
 
@@ -212,8 +232,8 @@ impl Found {
             let name = slashed(below);
             if path.is_dir() {
                 self.walk(&path, &format!("{name}/"))?;
-            } else if Format::of(&path, self.told).is_some() {
-                self.files.insert(name, path);
+            } else {
+                self.add(name, path)?;
             }
         }
         Ok(())
@@ -276,7 +296,7 @@ mod tests {
 
     fn names(location: &Path) -> Result<Vec<String>, InputError> {
         let (_, sources) = resolve(location)?.files()?;
-        Ok(sources.iter().map(|source| source.name().to_owned()).collect())
+        Ok(sources.iter().map(|(source, _)| source.name().to_owned()).collect())
     }
 
     #[test]
@@ -319,8 +339,47 @@ mod tests {
         assert_eq!(location.unwrap().files().unwrap().1.len(), 1);
         let location =
             InputLocation::resolve(&folder.path().into(), &CloudSpec::default(), told).unwrap();
-        let refused = location.files().unwrap_err();
-        assert!(matches!(refused, InputError::MixedFormats { .. }), "{refused}");
+        let files = location.files().unwrap().1.into_iter();
+        let files: Vec<_> = files.map(|(source, how)| (source.name().to_owned(), how)).collect();
+        assert_eq!(
+            files,
+            [
+                ("a.txt".to_owned(), Compression::None),
+                ("b".to_owned(), Compression::None),
+                ("c.dat.gz".to_owned(), Compression::Gzip),
+            ]
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn pipes_and_names_that_are_no_text_are_refused_and_not_waited_for_or_lost() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt;
+        let folder = folder_of(&["pipes/a.csv", "names/a.csv", "folders/a.csv"]);
+        let pipe = folder.path().join("pipes/b.csv");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        for location in [&pipe, &folder.path().join("pipes"), &folder.path().join("pipes/*")] {
+            let refused = names(location).unwrap_err();
+            assert!(matches!(refused, InputError::NoRegularFile { .. }), "{refused}");
+        }
+        let odd = OsStr::from_bytes(b"b\xff");
+        let file = folder.path().join("names").join(odd).with_extension("csv");
+        fs::File::options().write(true).create_new(true).open(file).unwrap();
+        let below = folder.path().join("folders").join(odd);
+        fs::create_dir(&below).unwrap();
+        fs::File::options().write(true).create_new(true).open(below.join("c.csv")).unwrap();
+        for location in ["names", "folders", "[nf]*"] {
+            let refused = names(&folder.path().join(location)).unwrap_err();
+            assert!(matches!(refused, InputError::BadName { .. }), "{refused}");
+        }
     }
 
     #[cfg(unix)]

@@ -16,7 +16,7 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 
 use super::InputError;
 use super::csv_table::{CHECKPOINT_ROWS, MAX_BATCH_BYTES};
-use super::json_columns::{JsonColumns, ObjectFault};
+use super::json_columns::{JsonColumns, MOST_NAME_BYTES, ObjectFault};
 use super::json_line::{Members, Value, check, members, unescaped};
 use super::reader::{MAX_CHUNK_ROWS, MAX_COLUMNS};
 use super::source::{Source, SourceReader};
@@ -223,7 +223,8 @@ impl Lines {
     fn object_error(&self, fault: ObjectFault) -> InputError {
         let (file, line) = (self.file.name().to_owned(), self.place.lines);
         match fault {
-            ObjectFault::Escape => InputError::NotAnObject { file, line, column: 1 },
+            ObjectFault::Escape => InputError::BadEscape { file, line },
+            ObjectFault::LongNames => InputError::LongNames { file, line, most: MOST_NAME_BYTES },
             ObjectFault::Repeated(name) => InputError::RepeatedName { file, line, name },
             ObjectFault::TooMany => InputError::ManyColumns { file, line, most: MAX_COLUMNS },
             ObjectFault::NoInteger => {
@@ -237,6 +238,8 @@ impl Lines {
         match error {
             InputError::BadText { .. }
             | InputError::NotAnObject { .. }
+            | InputError::BadEscape { .. }
+            | InputError::LongNames { .. }
             | InputError::RepeatedName { .. }
             | InputError::ManyColumns { .. }
             | InputError::NotAnInteger { .. } => {
@@ -421,6 +424,20 @@ mod tests {
         let error = refusal(&spec(&path));
         assert!(error.is_usage());
         error.to_string()
+    }
+
+    #[test]
+    fn half_a_pair_in_a_string_is_met_by_the_first_pass_and_named_by_its_line() {
+        let said = refused("{\"id\":1}\n{\"id\":2,\"x\":\"\\ud800\"}\n");
+        assert!(said.contains("line 2 of `a.ndjson`") && said.contains("half"), "{said}");
+    }
+
+    #[test]
+    fn names_that_are_values_are_refused_before_they_fill_the_memory() {
+        let name = "n".repeat(1 << 20);
+        let lines: String = (0..8).map(|at| format!("{{\"{name}{at}\":1}}\n")).collect();
+        let said = refused(lines);
+        assert!(said.contains("line 4 of `a.ndjson`") && said.contains("names"), "{said}");
     }
 
     #[test]

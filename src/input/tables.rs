@@ -16,7 +16,6 @@ use super::location::InputLocation;
 use super::ndjson_table::NdjsonTable;
 use super::parquet_table::ParquetTable;
 use super::partitions::Partitions;
-use super::source::Format;
 use super::table::{Batches, Columns, Table};
 use super::text_file::TextFile;
 use super::{InputError, InputFile};
@@ -41,24 +40,23 @@ impl Tables {
     /// it.
     pub(super) fn open(location: &InputLocation, spec: &InputSpec) -> Result<Tables, InputError> {
         let reading = &spec.reading;
-        let (Format { kind, compression }, sources) = location.files()?;
-        let text = |source| TextFile::new(source, compression, reading.encoding);
-        let csv = |source, usual| {
-            CsvTable::open(text(source), CsvForm::of(reading, usual)).map(Table::Csv)
-        };
-        let sources = sources.into_iter();
+        let (kind, files) = location.files()?;
+        let text = |(source, compression)| TextFile::new(source, compression, reading.encoding);
+        let csv =
+            |file, usual| CsvTable::open(text(file), CsvForm::of(reading, usual)).map(Table::Csv);
+        let files = files.into_iter();
         let tables: Vec<Table> = match kind {
-            FileFormat::Parquet => sources
-                .map(|source| ParquetTable::open(source).map(Table::Parquet))
+            FileFormat::Parquet => files
+                .map(|(source, _)| ParquetTable::open(source).map(Table::Parquet))
                 .collect::<Result<_, _>>()?,
-            FileFormat::Csv => sources.map(|source| csv(source, ',')).collect::<Result<_, _>>()?,
-            FileFormat::Tsv => sources.map(|source| csv(source, '\t')).collect::<Result<_, _>>()?,
+            FileFormat::Csv => files.map(|file| csv(file, ',')).collect::<Result<_, _>>()?,
+            FileFormat::Tsv => files.map(|file| csv(file, '\t')).collect::<Result<_, _>>()?,
             FileFormat::Ndjson => {
                 let id = match &spec.id {
                     IdSource::Column(name) => Some((name.as_str(), reading.id_type)),
                     IdSource::RowNumber => None,
                 };
-                let tables = NdjsonTable::open_all(sources.map(text), JsonColumns::new(id))?;
+                let tables = NdjsonTable::open_all(files.map(text), JsonColumns::new(id))?;
                 tables.into_iter().map(Table::Ndjson).collect()
             }
         };
