@@ -14,7 +14,7 @@
 //!
 //! The same goes for slices of a second and for days. A counter that begins anew each minute counts
 //! less than the rolling minute does, whenever it begins. A bucket gets a ledger of its own
-//! ([`bucket`]), since calls that are large beside it fill it better than a window.
+//! (`bucket`), since calls that are large beside it fill it better than a window.
 
 mod backoff;
 mod bucket;
