@@ -305,6 +305,67 @@ fn rows_that_a_footer_invents_are_missed_before_any_is_taken() {
     assert_one_sentence(&error.to_string());
 }
 
+#[test]
+fn a_page_that_claims_to_be_longer_than_its_column_is_refused_before_memory_is_taken() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("a.parquet");
+    for codec in codecs() {
+        let whole = parquet(&numbered(0..ROWS), codec);
+        let footer = ParquetMetaDataReader::new()
+            .parse_and_finish(&bytes::Bytes::copy_from_slice(&whole))
+            .unwrap();
+        // The last column of the file, so that nothing behind the longer header moves.
+        let group = footer.row_groups().last().unwrap();
+        let (first, length) = group.columns().last().unwrap().byte_range();
+        let (first, end) = (first as usize, (first + length) as usize);
+        assert_eq!(whole[first], 0x15);
+        assert_eq!(whole[first + 2], 0x15);
+        let digits = whole[first + 3..].iter().position(|digit| digit & 0x80 == 0).unwrap() + 1;
+        let mut bytes = whole[..first + 3].to_vec();
+        bytes.extend([0xfe, 0xff, 0xff, 0xff, 0x0f]);
+        bytes.extend(&whole[first + 3 + digits..end]);
+        let mut groups = footer.row_groups().to_vec();
+        let mut columns = groups.pop().unwrap().columns().to_vec();
+        let column = columns.pop().unwrap();
+        let longer = column.compressed_size() + 5 - digits as i64;
+        columns.push(column.into_builder().set_total_compressed_size(longer).build().unwrap());
+        groups.push(group.clone().into_builder().set_column_metadata(columns).build().unwrap());
+        let footer =
+            ParquetMetaDataBuilder::new(footer.file_metadata().clone()).set_row_groups(groups);
+        ParquetMetaDataWriter::new(&mut bytes, &footer.build()).finish().unwrap();
+        put(&path, bytes);
+        let input = OrderedInput::open(&spec(&path)).unwrap();
+        let error = input.read(super::tests::whole(&input)).unwrap().find_map(Result::err).unwrap();
+        assert_one_sentence(&error.to_string());
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(source.contains("a page of 2147483647 bytes"), "{codec:?}: {source}");
+    }
+}
+
+#[test]
+fn files_whose_types_or_order_differ_are_named_with_the_column() {
+    let folder = TempDir::new().unwrap();
+    let first = numbered(0..3);
+    put(&folder.path().join("a.parquet"), parquet(&first, Compression::SNAPPY));
+    let narrow = arrow::compute::cast(first.column(0), &DataType::Int32).unwrap();
+    let (narrow, id, text) = (("id", narrow), first.column(0), first.column(1));
+    for (second, said) in [
+        (
+            [narrow, ("text", text.clone())],
+            "column 1 is `id` (Int64) in `a.parquet` but `id` (Int32)",
+        ),
+        (
+            [("text", text.clone()), ("id", id.clone())],
+            "column 1 is `id` (Int64) in `a.parquet` but `text` (Utf8)",
+        ),
+    ] {
+        let second = RecordBatch::try_from_iter(second).unwrap();
+        put(&folder.path().join("b.parquet"), parquet(&second, Compression::SNAPPY));
+        let error = OrderedInput::open(&spec(folder.path())).unwrap_err().to_string();
+        assert!(error.starts_with(said), "{error}");
+    }
+}
+
 // Types that would not come back as they were
 
 #[test]
@@ -388,6 +449,7 @@ fn files_of_other_writers_hold_the_rows_that_their_writers_put_there() {
         ("concatenated_gzip_members.parquet", "long_col", 513),
         ("datapage_v2_empty_datapage.snappy.parquet", "value", 1),
         ("rle_boolean_encoding.parquet", "datatype_boolean", 68),
+        ("repeated_no_annotation.parquet", "id", 6),
     ] {
         let read = outcome(&with_text(name, column)).unwrap();
         assert_eq!(read.num_rows(), rows, "{name}");

@@ -10,7 +10,9 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, TimeUnit};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::basic::Type as Physical;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
+use parquet::file::metadata::{
+    FileMetaData, ParquetMetaData, ParquetMetaDataBuilder, RowGroupMetaData,
+};
 use parquet::file::reader::ChunkReader;
 
 /// What the metadata of files written by Apache Spark is named after.
@@ -23,8 +25,12 @@ const MOST_PAGE_VALUES: u64 = i32::MAX as u64;
 
 /// Reads the footer and checks it.
 pub(super) fn load(file: &impl ChunkReader) -> Result<ArrowReaderMetadata, ParquetError> {
-    let footer = ArrowReaderMetadata::load(file, ArrowReaderOptions::new())?;
-    check(footer.metadata(), file.len())?;
+    let mut footer = ArrowReaderMetadata::load(file, ArrowReaderOptions::new())?;
+    let rows = checked_rows(footer.metadata(), file.len())?;
+    if rows != footer.metadata().file_metadata().num_rows() {
+        let counted = with_rows(footer.metadata(), rows);
+        footer = ArrowReaderMetadata::try_new(Arc::new(counted), ArrowReaderOptions::new())?;
+    }
     match lasting_schema(&footer) {
         Some(schema) => {
             let options = ArrowReaderOptions::new().with_schema(Arc::new(schema));
@@ -34,17 +40,31 @@ pub(super) fn load(file: &impl ChunkReader) -> Result<ArrowReaderMetadata, Parqu
     }
 }
 
-/// Whether all that the footer speaks of lies within a file of `bytes` bytes, and its counts agree.
-fn check(footer: &ParquetMetaData, bytes: u64) -> Result<(), ParquetError> {
+/// The rows of all row groups, if all that the footer speaks of lies within a file of `bytes` bytes
+/// and its counts of values agree.
+fn checked_rows(footer: &ParquetMetaData, bytes: u64) -> Result<i64, ParquetError> {
     let mut rows = 0_i64;
     for group in footer.row_groups() {
         check_group(group, bytes)?;
         rows = rows.checked_add(group.num_rows()).ok_or_else(|| refused("too many rows"))?;
     }
-    if rows != footer.file_metadata().num_rows() {
-        return Err(refused("the rows of the row groups are not those of the file"));
-    }
-    Ok(())
+    Ok(rows)
+}
+
+/// The footer with another count of the file's rows: some writers leave it at 0, which the decoder
+/// would believe.
+fn with_rows(footer: &ParquetMetaData, rows: i64) -> ParquetMetaData {
+    let file = footer.file_metadata();
+    let counted = FileMetaData::new(
+        file.version(),
+        rows,
+        file.created_by().map(str::to_owned),
+        file.key_value_metadata().cloned(),
+        file.schema_descr_ptr(),
+        file.column_orders().cloned(),
+    );
+    let groups = footer.row_groups().to_vec();
+    ParquetMetaDataBuilder::new(counted).set_row_groups(groups).build()
 }
 
 fn check_group(group: &RowGroupMetaData, bytes: u64) -> Result<(), ParquetError> {

@@ -14,6 +14,7 @@ use parquet::errors::ParquetError;
 use super::InputError;
 use super::batch_rows::{batch_rows, group_bytes};
 use super::parquet_footer;
+use super::parquet_pages::PageReader;
 use super::source::{Source, SourceReader};
 use super::table::{Batches, Columns};
 use crate::domain::guard::without_panic;
@@ -67,7 +68,8 @@ impl ParquetTable {
         let places = columns.places(schema.fields().len());
         let mask = ProjectionMask::roots(self.footer.parquet_schema(), places.iter().copied());
         let (groups, selection) = select(&self.groups, wanted);
-        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.footer.clone())
+        let pages = PageReader::new(file, self.footer.metadata());
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(pages, self.footer.clone())
             .with_batch_size(batch_rows(self.footer.metadata(), &places))
             .with_projection(mask)
             .with_row_groups(groups)
