@@ -66,6 +66,8 @@ impl<R: ChunkReader> ChunkReader for PageReader<R> {
         let mut header = Vec::new();
         read.by_ref().take(HEADER_BYTES).read_to_end(&mut header)?;
         if let (Some(column), Some(unpacked)) = (self.column_at(start), unpacked_bytes(&header))
+            // A footer that says nothing of the column can't be held against its pages.
+            && column.unpacked > 0
             && unpacked > column.unpacked
         {
             return Err(ParquetError::General(format!(
