@@ -46,6 +46,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
         text,
         existing_label: None,
         gold: None,
+        columns: None,
         on_duplicate_id: OnDuplicateId::Error,
         sort_memory: 1 << 20,
         temp_dir: FOLDER.clone(),
