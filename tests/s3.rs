@@ -161,13 +161,15 @@ fn an_input_in_a_bucket_gives_the_rows_that_it_gives_on_disk() {
     let lines: Vec<&str> = rows.lines().collect();
     let part = |range: std::ops::Range<usize>| format!("{header}\n{}\n", lines[range].join("\n"));
     for (name, text) in [
-        ("y=1/a.csv", part(0..20)),
-        ("y=1/_hidden.csv", part(0..1)),
-        ("y=2/b.csv", part(20..40)),
-        ("y=2/.c.csv", part(0..1)),
+        ("y1/a.csv", part(0..20)),
+        ("y1/_hidden.csv", part(0..1)),
+        ("y2/b.csv", part(20..40)),
+        ("y2/.c.csv", part(0..1)),
         ("_old/d.csv", part(40..60)),
         ("notes.txt", "no data".to_owned()),
         ("z.csv", part(40..60)),
+        ("_hive/y=1/a.csv", part(0..20)),
+        ("_hive/y=2/b.csv", part(20..40)),
     ] {
         rig.bucket.put(&format!("in/{name}"), text.as_bytes());
         write(&rig.scratch.path("in").join(name), text.as_bytes());
@@ -177,11 +179,12 @@ fn an_input_in_a_bucket_gives_the_rows_that_it_gives_on_disk() {
         "in",
         "in/",
         "in/z.csv",
-        "in/y=*",
-        "in/y=*/*.csv",
+        "in/y*",
+        "in/y*/*.csv",
         "in/**/*.csv",
         "in/_old/*.csv",
         "in/?.csv",
+        "in/_hive",
     ]
     .iter()
     .enumerate()

@@ -2,8 +2,9 @@
 //! provider remembers.
 //!
 //! A call is noted before it is sent; until its charge is known its reservation counts in full.
-//! Calls whose charge will not change any more are folded, a line for each minute, so that the file
-//! stays small however many there are. A fold counts from its last call on: it leaves no limit early.
+//! Calls whose charge will not change any more are folded, a line for each minute, of the last three
+//! minutes one for each tenth of a second, so that the file stays small however many there are. A
+//! fold counts from its last call on: it leaves no limit early.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader};
@@ -23,10 +24,14 @@ const FILE: &str = "charges.jsonl";
 /// The longest ledger that a provider keeps: a day, which has 25 hours where the clocks are set
 /// back, and an hour for clocks that are off.
 const KEPT: Duration = Duration::from_hours(26);
-/// Calls stand by themselves for so long: limits a minute need to know when each was sent.
+/// For so long a limit a minute needs to know closely when calls were sent, and those whose charge is
+/// not known stand by themselves.
 const SINGLE: Duration = Duration::from_mins(3);
 /// Calls that were sent within this are folded into one line.
 const FOLD: Duration = Duration::from_mins(1);
+/// Settled charges that are younger are summed over so long, as of the last of them: thousands of
+/// calls a second take no more lines than a few.
+const FINE_FOLD: Duration = Duration::from_millis(100);
 /// After so many lines the file is folded.
 const LINES_BETWEEN_FOLDS: u64 = 20_000;
 
@@ -197,10 +202,10 @@ fn fold(path: &Path, run: &str, now: UnixMillis) -> Result<(), StoreError> {
 
 fn folded(lines: Vec<Line>, this_run: &str, now: UnixMillis) -> Vec<Line> {
     let (calls, earlier) = calls_of(lines);
-    let mut minutes: BTreeMap<u128, (UnixMillis, ChargeSum)> = BTreeMap::new();
+    let mut sums: BTreeMap<(Duration, u128), (UnixMillis, ChargeSum)> = BTreeMap::new();
     let mut fold_in = |past: PastCharge| {
-        let minute = u128::from(past.at.0) / FOLD.as_millis();
-        let (at, sum) = minutes.entry(minute).or_default();
+        let width = if age(past.at, now) >= SINGLE { FOLD } else { FINE_FOLD };
+        let (at, sum) = sums.entry((width, u128::from(past.at.0) / width.as_millis())).or_default();
         *at = past.at.max(*at);
         *sum += past.charge;
     };
@@ -208,7 +213,7 @@ fn folded(lines: Vec<Line>, this_run: &str, now: UnixMillis) -> Vec<Line> {
     earlier.into_iter().filter(is_kept).for_each(&mut fold_in);
     let mut singles = Vec::new();
     for ((run, call), past) in calls.into_iter().filter(|(_, past)| is_kept(past)) {
-        if age(past.at, now) >= SINGLE && (past.is_settled || run != this_run) {
+        if past.is_settled || (age(past.at, now) >= SINGLE && run != this_run) {
             fold_in(past);
             continue;
         }
@@ -219,13 +224,10 @@ fn folded(lines: Vec<Line>, this_run: &str, now: UnixMillis) -> Vec<Line> {
             input: Some(narrow(input)),
             output: Some(narrow(output)),
         };
-        singles.push(Line::Sent { run: run.clone(), call, charge, at: past.at });
-        if past.is_settled {
-            singles.push(Line::Settled { run, call, charge });
-        }
+        singles.push(Line::Sent { run, call, charge, at: past.at });
     }
-    let minutes = minutes.into_values().map(|(at, charge)| Line::Folded { at, charge });
-    minutes.chain(singles).collect()
+    let sums = sums.into_values().map(|(at, charge)| Line::Folded { at, charge });
+    sums.chain(singles).collect()
 }
 
 fn encode(path: &Path, lines: &[Line]) -> Result<Vec<u8>, StoreError> {
