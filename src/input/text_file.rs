@@ -1,7 +1,8 @@
 //! A text file of the input as one stream of UTF-8, whatever its compression and encoding.
 //!
 //! Places are counted in the text itself. A file that stands as it is is sought in; another is
-//! unpacked from its start, so going forward costs no parsing, and going back opens it again. What is in memory is a buffer and the window of the decompressor, at most 128 MiB.
+//! unpacked from its start, so going forward costs no parsing, and going back opens it again.
+//! What is in memory is a buffer and the window of the decompressor, at most 128 MiB.
 
 use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom};
