@@ -7,7 +7,8 @@
 //! 1. `location` and `remote_listing`: which files, in which order; `source`, `remote_file`: one of them.
 //! 2. `table`: one file, read by row number: `parquet_table` by its `parquet_footer`, through
 //!    `parquet_pages`; over the text of a
-//!    `text_file` `csv_table` and `ndjson_table`, the latter with the columns that `json_columns` finds.
+//!    `text_file` `csv_table` and `ndjson_table`, the latter with the columns that `json_columns` finds
+//!    and `json_values` fills.
 //! 3. `tables`: all files as one sequence of rows, `partitions` what their folders say of them.
 //! 4. `order`: the proof of the ids, and the order; `ids`: what can be one.
 //! 5. `sorter`: rows out of order brought into it, on disk if they are many.
@@ -23,6 +24,7 @@ mod error;
 mod ids;
 mod json_columns;
 mod json_line;
+mod json_values;
 mod location;
 mod ndjson_table;
 mod order;
