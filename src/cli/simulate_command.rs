@@ -9,8 +9,8 @@ use super::run_command::Failure;
 use super::values::share;
 use super::{console, signals};
 use crate::simulate::{
-    self, Admission, Faults, HeaderStyle, MinuteKind, Refusal, RefusedParameter, Settings,
-    SimulateError,
+    self, Admission, Faults, HeaderStyle, LimitChange, MinuteKind, Refusal, RefusedParameter,
+    Settings, SimulateError,
 };
 
 /// The server's limits, its pace and what it answers.
@@ -66,6 +66,15 @@ pub struct SimulateArguments {
         help_heading = "Limits"
     )]
     pub second_client: f64,
+    /// From so many seconds after the first request on, the minute's limits are this share of
+    /// what they were; may be repeated
+    #[arg(
+        long,
+        value_name = "SECONDS=SHARE",
+        value_parser = limit_change,
+        help_heading = "Limits"
+    )]
+    pub limits_change: Vec<LimitChange>,
     /// Whose spelling the rate headers have
     #[arg(
         long,
@@ -198,6 +207,7 @@ impl SimulateArguments {
             minute: self.minute_window,
             slice_seconds: self.slice_s,
             second_client: self.second_client,
+            limit_changes: self.limits_change.clone(),
             headers: self.headers,
             admission: self.admission,
             charge_rejected: self.charge_rejected,
@@ -285,6 +295,14 @@ fn refusal(text: &str) -> Result<Refusal, String> {
     text.parse::<Refusal>().map_err(|error| error.to_string())
 }
 
+fn limit_change(text: &str) -> Result<LimitChange, &'static str> {
+    let change = text.split_once('=').and_then(|(seconds, part)| {
+        let (after_seconds, share) = (seconds.parse().ok()?, share(part).ok()?);
+        Some(LimitChange { after_seconds, share })
+    });
+    change.ok_or("it wants seconds and a share from 0 to 1, such as 90=0.5")
+}
+
 fn at_least_zero(text: &str) -> Result<f64, &'static str> {
     let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number >= 0.0);
     number.ok_or("it wants a number of at least 0")
@@ -324,6 +342,18 @@ mod tests {
     fn a_share_above_one_is_refused() {
         let error = parsed(&["--drop", "5"]).unwrap_err().to_string();
         assert!(error.contains("it wants a share from 0 to 1"), "{error}");
+    }
+
+    #[test]
+    fn limits_may_change_more_than_once() {
+        let arguments = parsed(&["--limits-change", "90=0.5", "--limits-change", "180=1"]).unwrap();
+        let changes = [(90, 0.5), (180, 1.0)]
+            .map(|(after_seconds, share)| LimitChange { after_seconds, share });
+        assert_eq!(arguments.limits_change, changes);
+        for text in ["90", "90=2", "x=0.5"] {
+            let error = parsed(&["--limits-change", text]).unwrap_err().to_string();
+            assert!(error.contains("such as 90=0.5"), "{error}");
+        }
     }
 
     #[test]

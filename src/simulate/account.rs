@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::gauge::Gauge;
-use super::settings::{MinuteKind, Settings};
+use super::settings::{LimitChange, MinuteKind, Settings};
 use super::window::{MINUTE, Overrun};
 use crate::domain::Moment;
 
@@ -51,6 +51,9 @@ pub(super) struct Account {
     /// Those of minutes and days first, then those of slices.
     gauges: Vec<(Counted, Gauge)>,
     second_client: Option<SecondClient>,
+    /// Changes of the minute's limits that are to come, the first one last.
+    changes: Vec<LimitChange>,
+    first: Option<Moment>,
 }
 
 #[derive(Debug)]
@@ -89,11 +92,22 @@ impl Account {
             let every = Duration::try_from_secs_f64(SECOND_CLIENTS_CALL as f64 / theirs).ok()?;
             Some(SecondClient { every, due: Moment::default() })
         });
-        Account { gauges: gauges.chain(slices).collect(), second_client }
+        let mut changes = settings.limit_changes.clone();
+        changes.sort_by_key(|change| std::cmp::Reverse(change.after_seconds));
+        Account { gauges: gauges.chain(slices).collect(), second_client, changes, first: None }
     }
 
-    /// Lets the second client do what it does until `now`. What does not fit is refused to it, too.
+    /// Changes the limits as far as that is due, and lets the second client do what it does until
+    /// `now`. What does not fit is refused to it, too. The first call is that of the first request.
     pub(super) fn move_to(&mut self, now: Moment) {
+        let first = *self.first.get_or_insert(now);
+        let is_due = |change: &mut LimitChange| {
+            now.since(first) >= Duration::from_secs(u64::from(change.after_seconds))
+        };
+        while let Some(LimitChange { share, .. }) = self.changes.pop_if(is_due) {
+            let minutes = self.gauges.iter_mut().filter(|(counted, _)| !counted.is_daily());
+            minutes.for_each(|(_, gauge)| gauge.change(share, now));
+        }
         let theirs = Amounts {
             tokens: SECOND_CLIENTS_CALL,
             input: SECOND_CLIENTS_CALL * 9 / 10,
@@ -136,6 +150,10 @@ impl Account {
 }
 
 impl Counted {
+    fn is_daily(self) -> bool {
+        matches!(self, Counted::RequestsOfDay | Counted::TokensOfDay)
+    }
+
     fn of(self, amounts: Amounts) -> u64 {
         match self {
             Counted::Tokens | Counted::TokensOfDay => amounts.tokens,
@@ -190,6 +208,34 @@ mod tests {
         let settings =
             Settings { requests_per_minute: Some(12), slice_seconds: 10, ..Settings::default() };
         assert_eq!(refused(&settings, amounts(1, 1), 13), [2, 3, 4, 5, 6, 7, 8, 9, 12]);
+    }
+
+    #[test]
+    fn limits_change_when_they_are_told_to_and_what_is_taken_stays_taken() {
+        let change = |after_seconds, share| LimitChange { after_seconds, share };
+        for minute in [MinuteKind::Rolling, MinuteKind::Bucket] {
+            let settings = Settings {
+                tokens_per_minute: Some(600),
+                tokens_per_day: Some(100_000),
+                limit_changes: vec![change(90, 1.0), change(30, 0.5)],
+                minute,
+                ..Settings::default()
+            };
+            let mut account = Account::new(&settings);
+            let mut left_at = |second: u64| {
+                account.move_to(at(1_000 + second));
+                let left = account.left(Counted::Tokens, at(1_000 + second)).unwrap();
+                account.charge(amounts(100, 0), at(1_000 + second));
+                (left.limit, left.remaining)
+            };
+            assert_eq!(left_at(0), (600, 600));
+            assert_eq!(left_at(29).0, 600);
+            let (limit, left) = left_at(30);
+            assert_eq!(limit, 300);
+            assert!(left < 300, "{left}");
+            assert_eq!(left_at(90).0, 600);
+            assert_eq!(account.left(Counted::TokensOfDay, at(1_090)).unwrap().limit, 100_000);
+        }
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crate::domain::Moment;
 #[derive(Debug)]
 pub(super) struct Gauge {
     limit: u64,
+    /// The limit as it was at first.
+    whole: u64,
     span: Duration,
     taken: Taken,
 }
@@ -39,11 +41,20 @@ impl Gauge {
             MinuteKind::Fixed => Taken::Fixed { sum: 0, period: 0 },
             MinuteKind::Bucket => Taken::Bucket { level: 0, at: Moment::default() },
         };
-        Gauge { limit, span, taken }
+        Gauge { limit, whole: limit, span, taken }
     }
 
     pub(super) fn limit(&self) -> u64 {
         self.limit
+    }
+
+    /// From `now` on the limit is this share of what it was at first; what is taken stays taken.
+    pub(super) fn change(&mut self, share: f64, now: Moment) {
+        self.move_to(now);
+        self.limit = (self.whole as f64 * share) as u64;
+        if let Taken::Rolling(window) = &mut self.taken {
+            window.set_limit(self.limit);
+        }
     }
 
     /// What is left at `now`.

@@ -33,7 +33,8 @@ use connections::{Connection, Connections};
 use gold::{Gold, GoldError};
 use server::Server;
 pub use settings::{
-    Admission, Faults, HeaderStyle, MinuteKind, Refusal, RefusedParameter, Settings, SettingsError,
+    Admission, Faults, HeaderStyle, LimitChange, MinuteKind, Refusal, RefusedParameter, Settings,
+    SettingsError,
 };
 pub use tally::Stats;
 

@@ -28,6 +28,9 @@ pub struct Settings {
     pub slice_seconds: u32,
     /// The share of the tokens a minute that a second client uses all the time. Default: 0.
     pub second_client: f64,
+    /// The minute's limits become these shares of what they were at first, so many seconds after
+    /// the first request. Default: none.
+    pub limit_changes: Vec<LimitChange>,
     /// How rate headers are spelled. Default: `openai`.
     pub headers: HeaderStyle,
     /// What a request is charged when it arrives. Default: `usage`.
@@ -101,6 +104,15 @@ pub struct Faults {
     pub reset: f64,
     /// Share of requests that are never answered; they end when the client leaves.
     pub hang: f64,
+}
+
+/// From some time on, the minute's limits are a share of what they were at first.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LimitChange {
+    /// Seconds after the first request.
+    pub after_seconds: u32,
+    /// Share of the first limits, 0 to 1.
+    pub share: f64,
 }
 
 /// What a request is charged when it arrives.
@@ -196,6 +208,7 @@ impl Default for Settings {
             minute: MinuteKind::default(),
             slice_seconds: 0,
             second_client: 0.0,
+            limit_changes: Vec::new(),
             headers: HeaderStyle::default(),
             admission: Admission::default(),
             charge_rejected: false,
@@ -258,8 +271,9 @@ impl Settings {
     /// # Errors
     /// The first setting that is out of its range.
     pub fn check(&self) -> Result<(), SettingsError> {
+        let changes = self.limit_changes.iter().map(|change| ("limit_changes", change.share));
         let shares = [("second_client", self.second_client)];
-        for (name, value) in self.faults.named().into_iter().chain(shares) {
+        for (name, value) in self.faults.named().into_iter().chain(shares).chain(changes) {
             if !(0.0..=1.0).contains(&value) {
                 return Err(SettingsError::NotAShare { name, value });
             }

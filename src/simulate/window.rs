@@ -35,6 +35,11 @@ impl Rolling {
         Rolling { span, limit, charges: VecDeque::new(), sum: 0, fullest: 0 }
     }
 
+    /// From now on the limit is this one.
+    pub(super) fn set_limit(&mut self, limit: u64) {
+        self.limit = Some(limit);
+    }
+
     /// The most that any window held so far.
     pub(super) fn fullest(&self) -> u64 {
         self.fullest

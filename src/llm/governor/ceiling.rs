@@ -18,10 +18,9 @@ const OBSERVED_LEFT_LASTS: Duration = Duration::from_secs(60);
 const UNEXPLAINED: u64 = 20;
 /// Beside another user of the same limit, so much of it is left free, in thousandths, for what that
 /// one sends before the next reply tells of it.
-const BESIDE_OTHERS: u64 = 25;
-
+const BESIDE_OTHERS: u64 = 20;
 /// And so much more where the reply is a minute late.
-const MORE_EACH_MINUTE: u64 = 30;
+const MORE_EACH_MINUTE: u64 = 20;
 /// By so much, in thousandths of the limit, the pace beside another user is faster than what that
 /// one leaves.
 const FASTER: u64 = 60;
@@ -41,11 +40,19 @@ pub(super) struct Ceiling {
 struct Passing {
     most: u64,
     until: Moment,
+    /// When the call was sent whose reply told it.
+    as_of: Moment,
 }
 
 impl Passing {
     fn at(bound: Option<Passing>, now: Moment) -> Option<u64> {
         bound.filter(|bound| now < bound.until).map(|bound| bound.most)
+    }
+
+    /// Whether a reply to a call that was sent at `sent` is news: the reply to a later one, which
+    /// may well come first, is not undone by it.
+    fn is_news(bound: Option<Passing>, sent: Moment, now: Moment) -> bool {
+        bound.is_none_or(|bound| bound.as_of <= sent || bound.until <= now)
     }
 }
 
@@ -91,35 +98,48 @@ impl Ceiling {
         [self.limit, self.left].into_iter().flatten().map(|bound| bound.until)
     }
 
-    /// A reply says that the limit is `most`.
-    pub(super) fn observe_limit(&mut self, most: u64, now: Moment) {
-        self.limit = Some(Passing { most, until: now + OBSERVED_LIMIT_LASTS });
+    /// A reply to a call that was sent at `sent` says that the limit is `most`.
+    pub(super) fn observe_limit(&mut self, most: u64, sent: Moment, now: Moment) {
+        if Passing::is_news(self.limit, sent, now) {
+            let until = now + OBSERVED_LIMIT_LASTS;
+            self.limit = Some(Passing { most, until, as_of: sent });
+        }
     }
 
-    /// A reply to a call of `age` says that `left` is left until `reset` has passed, where the ledger
-    /// had `standing`.
+    /// A reply to a call that was sent at `sent` says that `left` is left until `reset` has passed,
+    /// where the ledger had `standing`.
     pub(super) fn observe_left(
         &mut self,
         standing: u64,
         left: u64,
         reset: Option<Duration>,
-        age: Duration,
+        sent: Moment,
         now: Moment,
     ) {
-        let lasts = reset.unwrap_or(OBSERVED_LEFT_LASTS).min(self.left_lasts);
+        if !Passing::is_news(self.left, sent, now) {
+            return;
+        }
+        let mut lasts = reset.unwrap_or(OBSERVED_LEFT_LASTS).min(self.left_lasts);
         let explained = standing.saturating_add(left);
         let missing = self.limit(now).map(|limit| (limit, limit.saturating_sub(explained)));
         let most = match missing {
             Some((limit, missing)) if missing > limit * UNEXPLAINED / 1000 && missing > 0 => {
                 // Somebody else is using it. Nothing left until a moment means none for us either,
                 // whatever leaves our own ledger meanwhile.
-                let margin = BESIDE_OTHERS + age.as_secs().min(60) * MORE_EACH_MINUTE / 60;
+                let margin =
+                    BESIDE_OTHERS + now.since(sent).as_secs().min(60) * MORE_EACH_MINUTE / 60;
                 let beside = explained.saturating_sub(limit * margin / 1000);
-                if left == 0 && reset.is_some() { 0 } else { beside }
+                if left == 0 && reset.is_some() {
+                    0
+                } else {
+                    // By the reset all would be back if nobody sent anything, which they go on to do.
+                    lasts = lasts.max(OBSERVED_LEFT_LASTS);
+                    beside
+                }
             }
             _ => explained,
         };
-        self.left = Some(Passing { most, until: now + lasts });
+        self.left = Some(Passing { most, until: now + lasts, as_of: sent });
     }
 }
 
@@ -143,28 +163,42 @@ mod tests {
     #[test]
     fn headers_lower_the_limit_for_five_minutes_and_never_raise_it() {
         let mut ceiling = Ceiling::new(Some(1_000), MINUTE);
-        ceiling.observe_limit(5_000, at(0));
+        ceiling.observe_limit(5_000, at(0), at(0));
         assert_eq!(ceiling.at(at(1), 1000), Some(1_000));
-        ceiling.observe_limit(400, at(2));
+        ceiling.observe_limit(400, at(2), at(2));
         assert_eq!(ceiling.at(at(301), 1000), Some(400));
         assert_eq!(ceiling.at(at(302), 1000), Some(1_000));
+    }
+
+    #[test]
+    fn a_late_reply_to_an_early_call_undoes_nothing() {
+        let mut ceiling = Ceiling::new(Some(1_000), MINUTE);
+        ceiling.observe_limit(500, at(40), at(41));
+        ceiling.observe_limit(1_000, at(39), at(60));
+        ceiling.observe_left(0, 200, None, at(50), at(51));
+        ceiling.observe_left(0, 450, None, at(49), at(60));
+        assert_eq!((ceiling.limit(at(60)), ceiling.at(at(60), 1000)), (Some(500), Some(190)));
+        ceiling.observe_limit(1_000, at(41), at(70));
+        assert_eq!(ceiling.limit(at(70)), Some(1_000));
+        ceiling.observe_left(0, 1_000, None, at(49), at(112));
+        assert_eq!(ceiling.at(at(112), 1000), Some(1_000), "what was told later is forgotten");
     }
 
     #[test]
     fn headers_alone_make_a_limit_where_the_user_set_none() {
         let mut ceiling = Ceiling::new(None, MINUTE);
         assert_eq!(ceiling.at(at(0), 1000), None);
-        ceiling.observe_limit(400, at(0));
+        ceiling.observe_limit(400, at(0), at(0));
         assert_eq!(ceiling.at(at(0), 1000), Some(400));
     }
 
     #[test]
     fn what_is_left_holds_until_its_reset_and_a_minute_at_most() {
         let mut ceiling = Ceiling::new(Some(1_000), MINUTE);
-        ceiling.observe_left(0, 990, Some(Duration::from_secs(7)), Duration::ZERO, at(0));
+        ceiling.observe_left(0, 990, Some(Duration::from_secs(7)), at(0), at(0));
         assert_eq!(ceiling.at(at(6), 1000), Some(990));
         assert_eq!(ceiling.at(at(7), 1000), Some(1_000));
-        ceiling.observe_left(0, 990, Some(Duration::from_secs(86_400)), Duration::ZERO, at(10));
+        ceiling.observe_left(0, 990, Some(Duration::from_secs(86_400)), at(10), at(10));
         assert_eq!(ceiling.at(at(69), 1000), Some(990));
         assert_eq!(ceiling.at(at(70), 1000), Some(1_000));
     }
@@ -172,7 +206,7 @@ mod tests {
     #[test]
     fn a_days_remainder_holds_until_the_day_is_over() {
         let mut ceiling = Ceiling::new(Some(1_000), Duration::from_hours(24));
-        ceiling.observe_left(200, 0, Some(Duration::from_hours(5)), Duration::ZERO, at(0));
+        ceiling.observe_left(200, 0, Some(Duration::from_hours(5)), at(0), at(0));
         assert_eq!(ceiling.at(at(17_999), 1000), Some(0));
         assert_eq!(ceiling.at(at(18_000), 1000), Some(1_000));
     }
@@ -180,19 +214,19 @@ mod tests {
     #[test]
     fn somebody_elses_share_is_theirs_and_a_little_more_is_left_free() {
         let mut ceiling = Ceiling::new(Some(1_000), MINUTE);
-        ceiling.observe_left(300, 200, None, Duration::ZERO, at(0));
-        assert_eq!(ceiling.at(at(0), 1000), Some(475));
-        ceiling.observe_left(300, 690, None, Duration::ZERO, at(0));
+        ceiling.observe_left(300, 200, None, at(0), at(0));
+        assert_eq!(ceiling.at(at(0), 1000), Some(480));
+        ceiling.observe_left(300, 690, None, at(0), at(0));
         assert_eq!(ceiling.at(at(0), 1000), Some(990), "one per cent is nobody");
     }
 
     #[test]
     fn nothing_left_holds_until_its_reset_unless_it_was_us_who_took_it() {
         let mut ceiling = Ceiling::new(Some(1_000), MINUTE);
-        ceiling.observe_left(300, 0, Some(Duration::from_secs(9)), Duration::ZERO, at(0));
+        ceiling.observe_left(300, 0, Some(Duration::from_secs(9)), at(0), at(0));
         assert_eq!(ceiling.at(at(8), 1000), Some(0));
         assert_eq!(ceiling.at(at(9), 1000), Some(1_000));
-        ceiling.observe_left(1_000, 0, Some(Duration::from_secs(60)), Duration::ZERO, at(10));
+        ceiling.observe_left(1_000, 0, Some(Duration::from_secs(60)), at(10), at(10));
         assert_eq!(ceiling.at(at(11), 1000), Some(1_000), "our own calls leave by themselves");
     }
 }

@@ -278,13 +278,12 @@ impl Meter {
     ) {
         if let Some(limit) = reading.limit {
             // A limit below a call that it let through is none.
-            self.ceiling.observe_limit(limit.max(amount).max(1), now);
+            self.ceiling.observe_limit(limit.max(amount).max(1), sent, now);
         }
         if let Some(left) = reading.remaining {
-            // It was true at some moment between sending and reply. The higher of the two ledgers
-            // keeps our own later or earlier calls from looking like somebody else's.
-            let standing = self.standing(now).max(standing);
-            self.ceiling.observe_left(standing, left, reading.reset, now.since(sent), now);
+            // Servers read their ledger when they let a call in. Our own later calls are no part of it,
+            // and while a run begins there are many of them.
+            self.ceiling.observe_left(standing, left, reading.reset, sent, now);
         }
     }
 }

@@ -214,8 +214,8 @@ fn headers_that_show_another_user_lower_the_ceiling_and_our_own_calls_do_not() {
     assert_eq!(starts_at(&mut governor, 800, at(13_000)), at(13_000));
     // 300 left: somebody else has 500. Forgotten after a minute.
     governor.observe(call, &left(300), at(13_000));
-    assert_eq!(starts_at(&mut governor, 269, at(13_000)), at(13_000));
-    assert_eq!(starts_at(&mut governor, 270, at(13_000)), at(60_110));
+    assert_eq!(starts_at(&mut governor, 276, at(13_000)), at(13_000));
+    assert_eq!(starts_at(&mut governor, 277, at(13_000)), at(60_110));
 }
 
 #[test]
