@@ -14,7 +14,8 @@
 //! 9. [`verify`]: the proof that an output is what it promises to be.
 //! 10. [`check`]: what storage can promise, before a token is spent.
 //! 11. [`compact`]: small parts rewritten into full ones.
-//! 12. [`cli`]: what was typed, the environment, progress and exit codes.
+//! 12. [`plot`]: pictures of a run, from its events.
+//! 13. [`cli`]: what was typed, the environment, progress and exit codes.
 
 pub mod check;
 #[cfg(feature = "cli")]
@@ -26,6 +27,8 @@ pub mod input;
 pub mod llm;
 pub mod output;
 pub mod pipeline;
+#[cfg(feature = "cli")]
+pub mod plot;
 #[cfg(feature = "simulate")]
 pub mod simulate;
 #[cfg(feature = "polars")]

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module, and the modules that it may name besides itself.
-const TABLE: [(&str, &[&str]); 12] = [
+const TABLE: [(&str, &[&str]); 13] = [
     ("check", &["output", "domain"]),
     ("compact", &["output", "input", "domain"]),
     ("domain", &[]),
@@ -14,6 +14,7 @@ const TABLE: [(&str, &[&str]); 12] = [
     ("llm", &["domain"]),
     ("output", &["cloud", "domain"]),
     ("pipeline", &["input", "llm", "output", "domain"]),
+    ("plot", &["domain"]),
     ("simulate", &["llm", "domain"]),
     ("summary", &["domain"]),
     ("verify", &["output", "input", "domain"]),
@@ -21,7 +22,7 @@ const TABLE: [(&str, &[&str]); 12] = [
         "cli",
         &[
             "domain", "input", "llm", "output", "pipeline", "simulate", "summary", "verify",
-            "compact", "check",
+            "compact", "check", "plot",
         ],
     ),
 ];

@@ -119,6 +119,12 @@ pub enum Command {
     /// command again after a crash.
     #[command(after_help = COMPACT_EXIT_CODES)]
     Compact(CompactArguments),
+    /// Draw the tokens of the last minute over the time of a run, against the limit, as an SVG
+    ///
+    /// From the events that `--progress json` writes: batchclass rows.parquet out/ --progress json
+    /// 2> events.jsonl, then batchclass plot events.jsonl > window.svg. It can be done while the
+    /// run goes on.
+    Plot(PlotArguments),
 }
 
 /// What `run` takes.
@@ -220,6 +226,14 @@ pub struct CompactArguments {
     pub storage: StorageSettings,
 }
 
+/// What `plot` takes.
+#[derive(Args, Debug)]
+pub struct PlotArguments {
+    /// The file with the events; - reads them from stdin
+    #[arg(value_name = "EVENTS")]
+    pub events: PathBuf,
+}
+
 /// Where the settings come from.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ConfigArgument {
@@ -265,8 +279,8 @@ pub fn with_command(
 mod tests {
     use super::*;
 
-    const COMMANDS: [&str; 7] =
-        ["run", "init", "preview", "simulate", "verify", "check", "compact"];
+    const COMMANDS: [&str; 8] =
+        ["run", "init", "preview", "simulate", "verify", "check", "compact", "plot"];
 
     fn typed(words: &[&str], is_file: bool) -> Vec<String> {
         let words = std::iter::once("batchclass").chain(words.iter().copied());

@@ -18,6 +18,7 @@ pub mod label_setting;
 mod panic_hook;
 #[cfg(feature = "polars")]
 mod part_agreement;
+pub mod plot_command;
 pub mod preview_view;
 pub mod progress;
 #[cfg(test)]
@@ -88,6 +89,7 @@ fn obey(command: Command) -> Result<ExitCode, Failure> {
         Command::Verify(arguments) => verify_command::verify(arguments),
         Command::Check(arguments) => check_command::check_storage(arguments),
         Command::Compact(arguments) => compact_command::compact_output(&arguments),
+        Command::Plot(arguments) => plot_command::plot(&arguments),
     }
 }
 

@@ -5,18 +5,7 @@ use std::time::Duration;
 use crate::cli::console::one_line;
 use crate::domain::event::{Event, WaitFor};
 
-/// `1,234,567`.
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
+pub use crate::domain::grouped;
 
 /// A rounded rate, grouped.
 pub fn grouped_rate(rate: f64) -> String {
