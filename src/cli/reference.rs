@@ -26,6 +26,7 @@ const SETTINGS: &[(&str, &str, &str, &str, &str)] = &[
     ("", "instructions", "instructions", "Sort.", "'Sort.'"),
     ("", "instructions_file", "instructions-file", "Cargo.toml", "'Cargo.toml'"),
     ("", "unsure", "unsure", "U", "'U'"),
+    ("", "none_of_these", "none-of-these", "other", "'other'"),
     ("", "labels", "label", "x=y\nz", "[{ name = 'x', description = 'y' }, { name = 'z' }]"),
     ("model", "provider", "provider", "lexical", "'lexical'"),
     ("model", "name", "model", "gpt-4", "'gpt-4'"),

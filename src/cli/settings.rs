@@ -69,6 +69,14 @@ section! {
         /// again only with --retry unsure. Example: --unsure U
         #[arg(env = "BATCHCLASS_UNSURE", value_name = "CODE")]
         unsure: String,
+
+        /// The label for whatever no other label fits [default: none]
+        ///
+        /// It is a label like the others, with a code of its own; the model is told to give it only
+        /// where no other fits. It is added if it is not among the labels.
+        /// Example: --none-of-these other
+        #[arg(env = "BATCHCLASS_NONE_OF_THESE", value_name = "LABEL")]
+        none_of_these: String,
     }
 }
 

@@ -45,6 +45,8 @@ pub struct LexicalScorer {
     features: FeatureTable,
     /// Inverse label frequency by feature.
     rarity: Vec<f32>,
+    /// That of a feature that no label has.
+    unknown_rarity: f32,
     /// `postings[starts[f]..starts[f + 1]]` are the labels that have feature `f`.
     starts: Vec<u32>,
     postings: Vec<Posting>,
@@ -85,7 +87,8 @@ impl LexicalScorer {
         }
         starts.push(postings.len() as u32);
         let features = FeatureTable::new(vocabulary.ids.into_iter());
-        LexicalScorer { labels: labels.len(), features, rarity, starts, postings }
+        let unknown_rarity = rarity_of(0, labels.len());
+        LexicalScorer { labels: labels.len(), features, rarity, unknown_rarity, starts, postings }
     }
 
     /// Buffers for [`LexicalScorer::best`] of this scorer.
@@ -106,16 +109,20 @@ impl LexicalScorer {
         scores.clear();
         scores.resize(self.labels, 0.0);
         words.read(text);
+        let mut unknown = 0_u32;
         words.each_feature(GROUP, |hash| {
-            if let Some(feature) = self.features.find(hash) {
-                let count = &mut counts[feature as usize];
-                if *count == 0 {
-                    touched.push(feature);
-                }
-                *count = count.saturating_add(1);
+            let Some(feature) = self.features.find(hash) else {
+                unknown += 1;
+                return;
+            };
+            let count = &mut counts[feature as usize];
+            if *count == 0 {
+                touched.push(feature);
             }
+            *count = count.saturating_add(1);
         });
-        let mut square = 0.0;
+        // What no label has makes the text longer all the same, and its scores smaller.
+        let mut square = unknown as f32 * self.unknown_rarity * self.unknown_rarity;
         for feature in touched.drain(..) {
             let at = feature as usize;
             let weight = term_weight(counts[at]) * self.rarity[at];
@@ -201,8 +208,11 @@ fn rarity(texts: &[Vec<TermCounts>], features: usize) -> Vec<f32> {
             }
         }
     }
-    let labels = texts.len() as f32;
-    labels_with.into_iter().map(|with| ((1.0 + labels) / (1.0 + with as f32)).ln() + 1.0).collect()
+    labels_with.into_iter().map(|with| rarity_of(with, texts.len())).collect()
+}
+
+fn rarity_of(labels_with: u32, labels: usize) -> f32 {
+    ((1.0 + labels as f32) / (1.0 + labels_with as f32)).ln() + 1.0
 }
 
 /// A label's vector, of length one, by rising feature.

@@ -85,6 +85,9 @@ pub struct PromptIdentity {
     pub labels: Vec<Label>,
     /// The code by which the model declines.
     pub unsure_code: Option<String>,
+    /// The name of the label for whatever no other label fits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub none_of_these: Option<String>,
 }
 
 /// Who is asked.
@@ -132,6 +135,7 @@ impl Job {
                 instructions: spec.instructions.clone(),
                 labels: spec.codebook.labels().to_vec(),
                 unsure_code: spec.codebook.unsure_code().map(str::to_owned),
+                none_of_these: spec.codebook.none_of_these().map(|label| label.name.clone()),
             },
             model: ModelIdentity {
                 provider: spec.model.provider,
@@ -278,6 +282,7 @@ pub(in crate::output) mod tests {
                 instructions: "You classify addresses.".into(),
                 labels: vec![label("Urban", "A"), label("Rural", "B")],
                 unsure_code: None,
+                none_of_these: None,
             },
             model: ModelIdentity {
                 provider: ProviderKind::Openai,
