@@ -3,9 +3,11 @@
 use std::io;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::environment;
+use super::known_rows::{FitError, known_rows};
 use super::label_setting::LabelSetting;
 use super::settings::{
     InputSettings, LimitSettings, ModelSettings, Positive32, Settings, TaskSettings,
@@ -22,8 +24,8 @@ use crate::domain::spec::{
     TOKENS_PER_CALL, Vocabulary,
 };
 use crate::domain::{
-    Codebook, CodebookError, Compression, JobSpec, Location, LocationError, PartEncoding, Reading,
-    Template, TemplateError, Tokens,
+    Codebook, CodebookError, Compression, JobSpec, KnownRows, Location, LocationError,
+    PartEncoding, Reading, Template, TemplateError, Tokens,
 };
 use crate::llm::codes::{self, LabelDraft};
 use crate::llm::governor::vendors::{rules_of, vendor_at};
@@ -62,6 +64,9 @@ pub enum JobError {
     /// The row's text.
     #[error(transparent)]
     Template(#[from] TemplateError),
+    /// The rows to learn from.
+    #[error(transparent)]
+    Fit(#[from] FitError),
     /// The labels.
     #[error(transparent)]
     Codebook(#[from] CodebookError),
@@ -174,8 +179,9 @@ pub fn job(
         run,
     } = settings;
     let cloud = cloud(storage)?;
+    let (fit, fit_label) = (model.fit.clone(), model.fit_label.clone());
     let model = model_spec(model, provider)?;
-    Ok(JobSpec {
+    let mut job = JobSpec {
         input: InputSpec {
             location: Location::parse(input.as_os_str())?,
             cloud: cloud.clone(),
@@ -222,7 +228,26 @@ pub fn job(
         give_up_after: run
             .give_up_after
             .map_or(Duration::from_secs(GIVE_UP_AFTER_S), |span| span.0),
-    })
+    };
+    job.model.fit = fitted(&job, fit, fit_label)?.map(Arc::new);
+    Ok(job)
+}
+
+/// The rows that the embedded scorer learns from, read now, since they are part of what the job is.
+fn fitted(
+    job: &JobSpec,
+    fit: Option<PathBuf>,
+    label: Option<String>,
+) -> Result<Option<KnownRows>, JobError> {
+    let label = column("fit_label", label)?;
+    let fit = match (fit, label.is_some()) {
+        (Some(_), _) if job.model.provider == ProviderKind::Openai => Err(FitError::Hosted)?,
+        (Some(fit), _) => fit,
+        (None, true) => Err(FitError::NoFile)?,
+        (None, false) => return Ok(None),
+    };
+    let label = label.or_else(|| job.input.gold.clone()).ok_or(FitError::NoLabelColumn)?;
+    Ok(Some(known_rows(fit, label, &job.input, &job.codebook)?))
 }
 
 /// How the input's files are read.
@@ -364,6 +389,7 @@ fn model_spec(model: ModelSettings, provider: ProviderKind) -> Result<ModelSpec,
         api_key_env,
         answer_form: model.answer_form.unwrap_or(AnswerForm::Array),
         key: model.key.unwrap_or_default(),
+        fit: None,
         reasoning_effort: model.reasoning_effort.filter(|effort| !effort.is_empty()),
         max_output_tokens: Tokens(model.max_output_tokens.map_or(MAX_OUTPUT_TOKENS, small)),
         connect_timeout: seconds(model.connect_timeout_s, CONNECT_TIMEOUT_S),

@@ -90,6 +90,20 @@ section! {
         #[arg(env = "BATCHCLASS_PROVIDER", value_name = "openai|lexical")]
         provider: ProviderKind,
 
+        /// Rows with known labels that the embedded scorer learns from [default: none]
+        ///
+        /// A file, folder or pattern, as an input; rows are read by the job's own template. Learned
+        /// from some hundred rows a label, `lexical` is a baseline that is hard to beat. In the
+        /// config the path counts from the config's folder. Example: --fit train.parquet
+        #[arg(env = "BATCHCLASS_FIT", value_name = "PATH")]
+        fit: PathBuf,
+
+        /// The column of --fit with the known labels [default: the column of --gold]
+        ///
+        /// Each value is a label's name; rows without one are left out. Example: --fit-label class
+        #[arg(env = "BATCHCLASS_FIT_LABEL", value_name = "COLUMN")]
+        fit_label: String,
+
         /// The model's name as the service knows it
         ///
         /// Required with `openai`. Example: --model gpt-4o-mini

@@ -11,6 +11,7 @@ pub mod fitted_prompt;
 pub mod fitted_scorer;
 pub mod governor;
 pub mod keys;
+pub mod learned_scorer;
 pub mod lexical_scorer;
 pub mod one_line;
 pub mod output_budget;

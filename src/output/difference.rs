@@ -41,6 +41,7 @@ impl Job {
         compare("model.provider", &json(&self.model.provider), &json(&now.model.provider));
         compare("model.name", &self.model.name, &now.model.name);
         compare("the host of model.base_url", &self.model.host, &now.model.host);
+        compare("the rows of model.fit", optional(&self.model.fit), optional(&now.model.fit));
         compare("instructions", &self.prompt.instructions, &now.prompt.instructions);
         compare("unsure", optional(&self.prompt.unsure_code), optional(&now.prompt.unsure_code));
         compare(

@@ -100,6 +100,9 @@ pub struct ModelIdentity {
     /// The host that is asked, so that a rehearsal's answers never count as the model's own.
     #[serde(default)]
     pub host: String,
+    /// The fingerprint of the rows that the embedded scorer learns from, if there are some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fit: Option<String>,
 }
 
 impl Job {
@@ -141,6 +144,7 @@ impl Job {
                 provider: spec.model.provider,
                 name: spec.model.name.clone(),
                 host: spec.model.host(),
+                fit: spec.model.fit.as_ref().map(|known| known.fingerprint().to_owned()),
             },
             label_column: spec.output.label_column.clone(),
             rewritten_from: None,
@@ -288,6 +292,7 @@ pub(in crate::output) mod tests {
                 provider: ProviderKind::Openai,
                 name: "gpt-4o-mini".into(),
                 host: "api.openai.com".into(),
+                fit: None,
             },
             label_column: "label".into(),
             stretch: (rows > 0).then(|| Stretch {

@@ -109,6 +109,18 @@ pub fn line(event: &Event) -> Option<String> {
         Event::JournalReplayed { rows } => {
             format!("{} paid answers of an earlier run are taken from its journal", grouped(*rows))
         }
+        Event::ScorerFitted { rows, right, labels_without_rows } => {
+            let right = right.map_or_else(String::new, |right| {
+                let percent = right as f64 * 100.0 / (*rows).max(1) as f64;
+                format!("; cross-validated, {percent:.1} % of them are right")
+            });
+            let without = match labels_without_rows {
+                0 => String::new(),
+                1 => "; 1 label has no row there and is never given".into(),
+                labels => format!("; {labels} labels have no row there and are never given"),
+            };
+            format!("the scorer learned from {} rows{right}{without}", grouped(*rows))
+        }
         Event::Warning { message } => format!("warning: {}", one_line(message)),
         _ => return None,
     })

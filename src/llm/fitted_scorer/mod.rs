@@ -49,7 +49,7 @@ impl FittedScorer {
     /// Fits a scorer for `labels` labels on rows of a text and its label's place, from 0. Rows with
     /// another label are left out; a label without rows is never the best one.
     ///
-    /// Takes about half a second and 20 MB for 10,000 rows of 12 words with 77 labels.
+    /// Takes half a second to one and 20 MB for 10,000 rows of 12 words with 77 labels.
     pub fn fit<'a>(rows: impl Iterator<Item = (&'a str, usize)>, labels: usize) -> FittedScorer {
         let rows: Vec<(&str, usize)> = rows.filter(|(_, label)| *label < labels).collect();
         let most = (MAX_WEIGHTS / labels.max(1)).max(LEAST_FEATURES);
