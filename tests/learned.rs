@@ -9,7 +9,7 @@ use batchclass::llm::fitted_scorer::{FOLDS, FittedScorer, cross_validated};
 use batchclass::llm::lexical_scorer::{LabelText, LexicalScorer};
 
 use crate::support::{
-    Scratch, order_label, orders_config, orders_csv, part_files, read_part, read_parts,
+    Scratch, Simulated, order_label, orders_config, orders_csv, part_files, read_part, read_parts,
 };
 
 /// Texts and labels of a fixture of Banking77, in its order.
@@ -198,6 +198,38 @@ fn known_answers_are_learned_from_by_default() {
     scratch.batchclass(&["orders.csv", "out", "--gold", "truth"]).expect_code(0);
     let nowhere = scratch.batchclass(&["orders.csv", "elsewhere"]).expect_code(2);
     assert!(nowhere.stderr.contains("fit_label"), "{}", nowhere.stderr);
+}
+
+#[test]
+fn seven_hundred_labels_are_told_apart_in_every_form() {
+    const SYLLABLES: [&str; 9] = ["ba", "du", "fi", "go", "ke", "lu", "mo", "ri", "ze"];
+    let name = |at: usize| {
+        let syllables = [at / 81 % 9, at / 9 % 9, at % 9].map(|at| SYLLABLES[at]);
+        format!("the {} of {}", syllables.concat(), syllables[2].repeat(2))
+    };
+    let scratch = Scratch::new();
+    let server = Simulated::start(&[]);
+    let mut config = format!(
+        "id = 'id'\ntext = 'text'\ninstructions = 'Sort.'\nunsure = 'U'\n\
+         none_of_these = 'something else'\n[model]\nprovider = 'openai'\nname = 'gpt-4o'\n\
+         base_url = '{}'\n[batch]\ntokens_per_call = 12_000\n",
+        server.base_url()
+    );
+    let mut rows = String::from("id,text\n");
+    for at in 0..699 {
+        config.push_str(&format!("[[labels]]\nname = '{}'\n", name(at)));
+        rows.push_str(&format!("{at},{}\n", name(at)));
+    }
+    scratch.write("rows.csv", &rows);
+    scratch.write("batchclass.toml", &config);
+    for form in ["array", "object", "lines"] {
+        scratch.batchclass(&["rows.csv", form, "--answer-form", form]).expect_code(0);
+        let rows = read_parts(&scratch.path(form));
+        assert_eq!(rows.len(), 699);
+        for row in rows {
+            assert_eq!(row.label, Some(name(row.id as usize)), "{form}");
+        }
+    }
 }
 
 #[test]

@@ -216,6 +216,20 @@ mod tests {
     }
 
     #[test]
+    fn what_the_scorer_learned_is_told_with_what_it_is_worth() {
+        let fitted = |right, labels_without_rows| {
+            line(&Event::ScorerFitted { rows: 10_003, right, labels_without_rows }).unwrap()
+        };
+        assert_eq!(
+            fitted(Some(9_045), 0),
+            "the scorer learned from 10,003 rows; cross-validated, 90.4 % of them are right"
+        );
+        let without =
+            "the scorer learned from 10,003 rows; 2 labels have no row there and are never given";
+        assert_eq!(fitted(None, 2), without);
+    }
+
+    #[test]
     fn a_long_pause_and_a_used_up_day_are_told_with_their_end() {
         let held = |seconds, asked| line(&Event::Held { seconds, asked });
         assert_eq!(held(2.0, Some(2.0)), None);
