@@ -19,6 +19,7 @@ mod grown;
 mod guarantees;
 mod killed;
 mod layering;
+mod learned;
 mod limits;
 mod offline;
 mod resume;

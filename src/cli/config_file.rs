@@ -13,6 +13,7 @@ use super::label_setting::LabelSetting;
 use super::section::Refusal;
 use super::settings::Settings;
 use super::values::Setting as _;
+use crate::domain::Location;
 
 /// The config that is read when none is named: in the current folder, nowhere else.
 pub const DEFAULT_PATH: &str = "batchclass.toml";
@@ -133,10 +134,16 @@ pub fn read(file: &Path) -> Result<Settings, ConfigError> {
         &mut settings.input.temp_dir,
         &mut settings.output.journal_folder,
     ];
-    for path in paths.into_iter().flatten() {
+    let fit = settings.model.fit.as_mut().filter(|fit| !is_object_url(fit));
+    for path in paths.into_iter().flatten().chain(fit) {
         *path = file.parent().unwrap_or(Path::new("")).join(&*path);
     }
     Ok(settings)
+}
+
+/// Whether what was written is no path; whatever it is else, whoever reads it says what is wrong.
+fn is_object_url(path: &Path) -> bool {
+    !matches!(Location::parse(path.as_os_str()), Ok(Location::Path(_)))
 }
 
 /// Reads the text of a config; `file` is only named in errors.
@@ -467,12 +474,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("job.toml");
         let text = "instructions_file = 'prompt.md'\n[input]\ntemp_dir = 'tmp'\n\
-                    [output]\njournal_folder = 'j'";
+                    [output]\njournal_folder = 'j'\n\
+                    [model]\nfit = 'train.csv'";
         #[expect(clippy::disallowed_methods, reason = "a config to read")]
         std::fs::write(&file, text).unwrap();
         let settings = read(&file).unwrap();
         assert_eq!(settings.task.instructions_file, Some(folder.path().join("prompt.md")));
         assert_eq!(settings.input.temp_dir, Some(folder.path().join("tmp")));
         assert_eq!(settings.output.journal_folder, Some(folder.path().join("j")));
+        assert_eq!(settings.model.fit, Some(folder.path().join("train.csv")));
+        #[expect(clippy::disallowed_methods, reason = "a config to read")]
+        std::fs::write(&file, "model.fit = 's3://bucket/train.csv'").unwrap();
+        assert_eq!(read(&file).unwrap().model.fit, Some("s3://bucket/train.csv".into()));
     }
 }

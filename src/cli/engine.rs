@@ -10,6 +10,7 @@ use super::run_command::{Failure, Surroundings};
 use super::summary_view::{Accuracy, Summary};
 use crate::domain::JobSpec;
 use crate::domain::spec::ProviderKind;
+use crate::llm::learned_scorer::LearnedScorer;
 use crate::llm::price::{Price, price_of};
 use crate::llm::provider::{OpenAi, Provider, ProviderSetupError, lexical::LexicalProvider};
 use crate::pipeline::{self, FailureKind, RunContext, RunError, RunReport};
@@ -58,7 +59,13 @@ pub(super) async fn preview(job: JobSpec, around: Surroundings) -> Result<Previe
 fn context(job: &JobSpec, around: Surroundings) -> Result<RunContext, ProviderSetupError> {
     let Surroundings { events, stop, clock, api_key, takeover } = around;
     let provider: Arc<dyn Provider> = match job.model.provider {
-        ProviderKind::Lexical => Arc::new(LexicalProvider::new(true)),
+        ProviderKind::Lexical => Arc::new(match &job.model.fit {
+            Some(known) => {
+                let scorer = LearnedScorer::new(Arc::clone(known), Arc::clone(&events));
+                LexicalProvider::fitted(true, scorer)
+            }
+            None => LexicalProvider::new(true),
+        }),
         ProviderKind::Openai => Arc::new(OpenAi::new(&job.model, api_key, Arc::clone(&clock))?),
     };
     let stop = async move { stop.wait().await }.boxed();

@@ -3,15 +3,18 @@
 use std::io;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::environment;
+use super::known_rows::{FitError, known_rows};
 use super::label_setting::LabelSetting;
 use super::settings::{
     InputSettings, LimitSettings, ModelSettings, Positive32, Settings, TaskSettings,
 };
 use super::storage::{EndpointError, cloud};
 use super::values::{Count, LayoutChoice};
+use crate::domain::codebook::fold;
 use crate::domain::limits::Rules;
 use crate::domain::reading::FileFormat;
 use crate::domain::spec::{
@@ -21,8 +24,8 @@ use crate::domain::spec::{
     TOKENS_PER_CALL, Vocabulary,
 };
 use crate::domain::{
-    Codebook, CodebookError, Compression, JobSpec, Location, LocationError, PartEncoding, Reading,
-    Template, TemplateError, Tokens,
+    Codebook, CodebookError, Compression, JobSpec, KnownRows, Location, LocationError,
+    PartEncoding, Reading, Template, TemplateError, Tokens,
 };
 use crate::llm::codes::{self, LabelDraft};
 use crate::llm::governor::vendors::{rules_of, vendor_at};
@@ -61,6 +64,9 @@ pub enum JobError {
     /// The row's text.
     #[error(transparent)]
     Template(#[from] TemplateError),
+    /// The rows to learn from.
+    #[error(transparent)]
+    Fit(#[from] FitError),
     /// The labels.
     #[error(transparent)]
     Codebook(#[from] CodebookError),
@@ -173,8 +179,9 @@ pub fn job(
         run,
     } = settings;
     let cloud = cloud(storage)?;
+    let (fit, fit_label) = (model.fit.clone(), model.fit_label.clone());
     let model = model_spec(model, provider)?;
-    Ok(JobSpec {
+    let mut job = JobSpec {
         input: InputSpec {
             location: Location::parse(input.as_os_str())?,
             cloud: cloud.clone(),
@@ -189,7 +196,7 @@ pub fn job(
             temp_dir: reading.temp_dir.unwrap_or_else(environment::temp_dir),
         },
         instructions: instructions(&task, provider)?,
-        codebook: codebook(labels, task.unsure, model.vocabulary)?,
+        codebook: codebook(labels, task.unsure, task.none_of_these, model.vocabulary)?,
         limits: limits_of(limits, &model),
         model,
         batch: BatchSpec {
@@ -221,7 +228,26 @@ pub fn job(
         give_up_after: run
             .give_up_after
             .map_or(Duration::from_secs(GIVE_UP_AFTER_S), |span| span.0),
-    })
+    };
+    job.model.fit = fitted(&job, fit, fit_label)?.map(Arc::new);
+    Ok(job)
+}
+
+/// The rows that the embedded scorer learns from, read now, since they are part of what the job is.
+fn fitted(
+    job: &JobSpec,
+    fit: Option<PathBuf>,
+    label: Option<String>,
+) -> Result<Option<KnownRows>, JobError> {
+    let label = column("fit_label", label)?;
+    let fit = match (fit, label.is_some()) {
+        (Some(_), _) if job.model.provider == ProviderKind::Openai => Err(FitError::Hosted)?,
+        (Some(fit), _) => fit,
+        (None, true) => Err(FitError::NoFile)?,
+        (None, false) => return Ok(None),
+    };
+    let label = label.or_else(|| job.input.gold.clone()).ok_or(FitError::NoLabelColumn)?;
+    Ok(Some(known_rows(fit, label, &job.input, &job.codebook)?))
 }
 
 /// How the input's files are read.
@@ -363,6 +389,7 @@ fn model_spec(model: ModelSettings, provider: ProviderKind) -> Result<ModelSpec,
         api_key_env,
         answer_form: model.answer_form.unwrap_or(AnswerForm::Array),
         key: model.key.unwrap_or_default(),
+        fit: None,
         reasoning_effort: model.reasoning_effort.filter(|effort| !effort.is_empty()),
         max_output_tokens: Tokens(model.max_output_tokens.map_or(MAX_OUTPUT_TOKENS, small)),
         connect_timeout: seconds(model.connect_timeout_s, CONNECT_TIMEOUT_S),
@@ -420,19 +447,31 @@ fn is_variable_name(name: &str) -> bool {
     name.bytes().all(is_word) && !name.starts_with(|first: char| first.is_ascii_digit())
 }
 
-/// The labels with a code each: the given one, else the cheapest that is free.
+/// The labels with a code each: the given one, else the cheapest that is free. The catch-all is
+/// added if it is not among them.
 fn codebook(
     labels: Vec<LabelSetting>,
     unsure: Option<String>,
+    none_of_these: Option<String>,
     vocabulary: Vocabulary,
-) -> Result<Codebook, CodebookError> {
+) -> Result<Codebook, JobError> {
     let drafts = labels.into_iter().map(|label| LabelDraft {
         name: label.name,
         code: label.code,
         description: label.description,
         examples: label.examples,
     });
-    codes::assign(drafts.collect(), unsure, &TokenCounter::for_vocabulary(vocabulary))
+    let mut drafts: Vec<LabelDraft> = drafts.collect();
+    let counter = TokenCounter::for_vocabulary(vocabulary);
+    let Some(none) = none_of_these else { return Ok(codes::assign(drafts, unsure, &counter)?) };
+    if none.trim().is_empty() {
+        let remedy = "name a label, or leave the line out";
+        return Err(JobError::Empty { key: "none_of_these", remedy });
+    }
+    if !drafts.iter().any(|draft| fold(&draft.name) == fold(&none)) {
+        drafts.push(LabelDraft { name: none.trim().to_owned(), ..LabelDraft::default() });
+    }
+    Ok(codes::assign(drafts, unsure, &counter)?.with_none_of_these(&none)?)
 }
 
 fn small<const MIN: u64, const MAX: u64>(count: Count<MIN, MAX>) -> u32 {
@@ -552,6 +591,25 @@ mod tests {
         assert_snapshot!(labels("[{ name = 'a' }, { name = 'A' }]"), @"labels `a` and `A` both answer to `a`; codes and names must differ in more than case");
         assert_snapshot!(labels("[{ name = 'a', code = 'no code' }, { name = 'b' }]"), @"label `a` has the code `no code`; a code is 1-8 characters of A-Z, a-z, 0-9, _ and -");
         assert_snapshot!(labels("[{ name = 'a', code = 'U' }, { name = 'b' }]"), @"labels `a` and `unsure` both answer to `u`; codes and names must differ in more than case");
+    }
+
+    #[test]
+    fn a_catch_all_is_added_unless_it_is_among_the_labels() {
+        let names = |lines: &str| {
+            let config = format!("{lines}\n{TASK}[model]\nprovider = 'lexical'");
+            let codebook = made(&config).unwrap().codebook;
+            let names = codebook.labels().iter().map(|label| label.name.clone());
+            (names.collect::<Vec<_>>(), codebook.none_of_these().map(|label| label.code.clone()))
+        };
+        let all = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(names(""), (all(&["a", "b"]), None));
+        let with = names("none_of_these = ' other '");
+        assert_eq!(with.0, all(&["a", "b", "other"]));
+        assert!(with.1.is_some_and(|code| code.len() == 1));
+        let problem =
+            |config: &str| problem(made(&format!("{config}\n{TASK}model.provider = 'lexical'")));
+        assert_snapshot!(problem("none_of_these = ' '"), @"`none_of_these` is empty; name a label, or leave the line out");
+        assert_snapshot!(problem("none_of_these = 'B'"), @"beside the label `B` for whatever fits none, a job needs at least two labels");
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod environment;
 pub mod exit_code;
 pub mod init_command;
 pub mod job;
+mod known_rows;
 pub mod label_setting;
 mod panic_hook;
 #[cfg(feature = "polars")]

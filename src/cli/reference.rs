@@ -11,7 +11,7 @@ use clap::{Arg, Command, CommandFactory as _, Parser as _};
 use super::arguments::{Command as Typed, CommandLine};
 use super::config_file::parse;
 use super::init_command::STARTER;
-use super::job::job;
+use super::job::{JobError, job};
 use super::settings::Settings;
 use crate::domain::{part_encoding, spec};
 
@@ -26,8 +26,11 @@ const SETTINGS: &[(&str, &str, &str, &str, &str)] = &[
     ("", "instructions", "instructions", "Sort.", "'Sort.'"),
     ("", "instructions_file", "instructions-file", "Cargo.toml", "'Cargo.toml'"),
     ("", "unsure", "unsure", "U", "'U'"),
+    ("", "none_of_these", "none-of-these", "other", "'other'"),
     ("", "labels", "label", "x=y\nz", "[{ name = 'x', description = 'y' }, { name = 'z' }]"),
     ("model", "provider", "provider", "lexical", "'lexical'"),
+    ("model", "fit", "fit", "train.csv", "'train.csv'"),
+    ("model", "fit_label", "fit-label", "class", "'class'"),
     ("model", "name", "model", "gpt-4", "'gpt-4'"),
     ("model", "base_url", "base-url", "http://localhost:1/v1", "'http://localhost:1/v1'"),
     ("model", "api_key_env", "api-key-env", "SOME_KEY", "'SOME_KEY'"),
@@ -152,6 +155,11 @@ fn every_setting_reaches_the_job() {
         match *key {
             // What the run shows is no part of the job.
             "progress" => assert!(changed.run.progress.is_some()),
+            // Only the embedded scorer learns; that a job says so shows that it was told.
+            "fit" | "fit_label" => {
+                let refused = job(changed, "in".into(), "out".into(), None);
+                assert!(matches!(refused, Err(JobError::Fit(_))), "{key}");
+            }
             _ => assert_ne!(made(changed), plain, "{key}"),
         }
     }

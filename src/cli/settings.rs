@@ -69,6 +69,14 @@ section! {
         /// again only with --retry unsure. Example: --unsure U
         #[arg(env = "BATCHCLASS_UNSURE", value_name = "CODE")]
         unsure: String,
+
+        /// The label for whatever no other label fits [default: none]
+        ///
+        /// It is a label like the others, with a code of its own; the model is told to give it only
+        /// where no other fits. It is added if it is not among the labels.
+        /// Example: --none-of-these other
+        #[arg(env = "BATCHCLASS_NONE_OF_THESE", value_name = "LABEL")]
+        none_of_these: String,
     }
 }
 
@@ -81,6 +89,20 @@ section! {
         /// `lexical` compares words; it costs nothing and rehearses a job. No default.
         #[arg(env = "BATCHCLASS_PROVIDER", value_name = "openai|lexical")]
         provider: ProviderKind,
+
+        /// Rows with known labels that the embedded scorer learns from [default: none]
+        ///
+        /// A file, folder or pattern, as an input; rows are read by the job's own template. Learned
+        /// from some hundred rows a label, `lexical` is a baseline that is hard to beat. In the
+        /// config the path counts from the config's folder. Example: --fit train.parquet
+        #[arg(env = "BATCHCLASS_FIT", value_name = "PATH")]
+        fit: PathBuf,
+
+        /// The column of --fit with the known labels [default: the column of --gold]
+        ///
+        /// Each value is a label's name; rows without one are left out. Example: --fit-label class
+        #[arg(env = "BATCHCLASS_FIT_LABEL", value_name = "COLUMN")]
+        fit_label: String,
 
         /// The model's name as the service knows it
         ///

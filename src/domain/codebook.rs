@@ -40,6 +40,7 @@ pub enum Meaning {
 pub struct Codebook {
     labels: Vec<Label>,
     unsure_code: Option<String>,
+    none_of_these: Option<LabelIndex>,
     meanings: HashMap<String, Meaning>,
 }
 
@@ -67,6 +68,18 @@ pub enum CodebookError {
         name: String,
         /// Its code.
         code: String,
+    },
+    /// A catch-all that no label is.
+    #[error("none_of_these names `{name}`, and no label is called so")]
+    NoCatchAll {
+        /// The name.
+        name: String,
+    },
+    /// A job in which the catch-all is the only choice.
+    #[error("beside the label `{name}` for whatever fits none, a job needs at least two labels")]
+    OnlyCatchAll {
+        /// The catch-all's name.
+        name: String,
     },
     /// Two labels that one word could mean.
     #[error(
@@ -139,7 +152,25 @@ impl Codebook {
                 });
             }
         }
-        Ok(Codebook { labels, unsure_code, meanings })
+        Ok(Codebook { labels, unsure_code, none_of_these: None, meanings })
+    }
+
+    /// This codebook, whose label `name` (spaces and case aside) is the one for whatever no other
+    /// label fits. It is a label like any other: it stands in the output, and rows that have it are
+    /// labelled.
+    ///
+    /// # Errors
+    /// If no label has that name, or fewer than two others are left.
+    pub fn with_none_of_these(mut self, name: &str) -> Result<Self, CodebookError> {
+        let is_named = |label: &Label| fold(&label.name) == fold(name);
+        let Some(at) = self.labels.iter().position(is_named) else {
+            return Err(CodebookError::NoCatchAll { name: name.to_owned() });
+        };
+        if self.labels.len() < 3 {
+            return Err(CodebookError::OnlyCatchAll { name: name.to_owned() });
+        }
+        self.none_of_these = Some(LabelIndex(at as u16));
+        Ok(self)
     }
 
     /// The labels, in the order of the prompt.
@@ -155,6 +186,11 @@ impl Codebook {
     /// The code by which the model may decline, if there is one.
     pub fn unsure_code(&self) -> Option<&str> {
         self.unsure_code.as_deref()
+    }
+
+    /// The label for whatever no other label fits, if there is one.
+    pub fn none_of_these(&self) -> Option<&Label> {
+        self.none_of_these.map(|index| self.label(index))
     }
 
     /// Every code that a reply may hold, in the order of the prompt, the decline code last.
@@ -225,5 +261,27 @@ mod tests {
         let book = Codebook::new(vec![label("x", "A"), label("y", "B")], Some("U".into())).unwrap();
         assert_eq!(book.meaning("u"), Some(Meaning::Unsure));
         assert_eq!(book.codes().collect::<Vec<_>>(), ["A", "B", "U"]);
+    }
+
+    #[test]
+    fn the_catch_all_is_a_label_with_its_own_code() {
+        let labels = vec![label("x", "A"), label("y", "B"), label("Other", "C")];
+        let book = Codebook::new(labels, Some("U".into())).unwrap();
+        assert_eq!(book.none_of_these(), None);
+        let book = book.with_none_of_these(" other").unwrap();
+        assert_eq!(book.none_of_these().map(|label| &*label.code), Some("C"));
+        assert_eq!(book.meaning("other"), Some(Meaning::Label(LabelIndex(2))));
+        assert_eq!(book.codes().collect::<Vec<_>>(), ["A", "B", "C", "U"]);
+    }
+
+    #[test]
+    fn a_catch_all_needs_a_label_and_two_others() {
+        let book = |number: usize| {
+            let all = [label("x", "A"), label("y", "B"), label("z", "C")];
+            Codebook::new(all[..number].to_vec(), None).unwrap()
+        };
+        let problem = |book: Codebook, name| book.with_none_of_these(name).unwrap_err();
+        assert!(matches!(problem(book(3), "w"), CodebookError::NoCatchAll { .. }));
+        assert!(matches!(problem(book(2), "y"), CodebookError::OnlyCatchAll { .. }));
     }
 }

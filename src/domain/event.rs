@@ -37,6 +37,16 @@ pub enum Event {
         /// Most rows in one call.
         rows_per_call: u32,
     },
+    /// The embedded scorer learned from rows with known labels.
+    ScorerFitted {
+        /// How many rows.
+        rows: u64,
+        /// How many of them it labels rightly when it learns from others alone (five-fold
+        /// cross-validation); `None` where finding out would take long.
+        right: Option<u64>,
+        /// Labels that none of the rows has, so that they are never given.
+        labels_without_rows: u64,
+    },
     /// A finished part is opened again because some of its rows are asked again.
     PartReopened {
         /// Which part.

@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 pub use super::limits::Limits;
-use super::{Codebook, Location, PartEncoding, Reading, Reason, Template, Tokens};
+use super::{Codebook, KnownRows, Location, PartEncoding, Reading, Reason, Template, Tokens};
 
 /// Default of [`BatchSpec::rows_per_call`].
 pub const ROWS_PER_CALL: u32 = 50;
@@ -218,6 +219,8 @@ pub struct ModelSpec {
     pub reasoning_effort: Option<String>,
     /// Most tokens that one reply may have, hidden reasoning included.
     pub max_output_tokens: Tokens,
+    /// What the embedded scorer learns from; `None` goes by the labels' own words.
+    pub fit: Option<Arc<KnownRows>>,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
     /// Longest silence within a reply.
@@ -227,6 +230,14 @@ pub struct ModelSpec {
 }
 
 impl ModelSpec {
+    /// The model's name, and which rows it learned from, as parts and manifest entries tell it.
+    pub fn provenance(&self) -> String {
+        match &self.fit {
+            Some(known) => format!("{} fit:{:.12}", self.name, known.fingerprint()),
+            None => self.name.clone(),
+        }
+    }
+
     /// The host that is asked: name and port, and `localhost` for this machine by whatever name and
     /// port, since a server of one's own seldom keeps its port. Empty for the embedded provider.
     pub fn host(&self) -> String {
@@ -336,6 +347,7 @@ mod tests {
             key: KeySource::Random,
             reasoning_effort: None,
             max_output_tokens: Tokens(1),
+            fit: None,
             connect_timeout: Duration::ZERO,
             read_timeout: Duration::ZERO,
             reply_timeout: Duration::ZERO,

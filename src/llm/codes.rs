@@ -33,8 +33,9 @@ pub struct LabelDraft {
 /// A codebook of `drafts` in which every label has a code.
 ///
 /// Given codes stay. A label whose name is itself as cheap as a code stands for itself. The others
-/// take single capitals first, then two characters, then three letters, within each the cheapest
-/// first as `counter` counts them in a reply.
+/// take single capitals first, then two characters, then three letters, as long as those are one
+/// token each; only then what is left of both. Within each the cheapest come first, as `counter`
+/// counts them in a reply.
 ///
 /// # Errors
 /// Those of [`Codebook::new`].
@@ -57,8 +58,9 @@ pub fn assign(
         is_code(name) && !given.contains(&codebook::fold(name)) && cost(name, counter) <= cheap
     };
 
-    let mut free = (1..=3)
-        .flat_map(|length| by_cost(capitals(length), counter))
+    let mut free = in_order(counter)
+        .into_iter()
+        .flatten()
         .filter(|code| !taken.contains(&codebook::fold(code)));
     let number = drafts.len();
     let mut labels = Vec::with_capacity(drafts.len());
@@ -72,6 +74,29 @@ pub fn assign(
         labels.push(Label { name, code, description, examples });
     }
     Codebook::new(labels, unsure)
+}
+
+/// Every code that may be assigned, as stretches that are made up when their turn comes: counting
+/// 17,576 codes is only worth it for many labels.
+fn in_order(counter: &TokenCounter) -> [Box<dyn Iterator<Item = String> + '_>; 4] {
+    let singles = by_cost(capitals(1), counter);
+    let costs = singles.iter().map(|code| cost(code, counter));
+    let plain = costs.fold((0, 0), |most, cost| (most.0.max(cost.0), most.1.max(cost.1)));
+    let is_one_token = move |code: &String| {
+        let cost = cost(code, counter);
+        cost.0 <= plain.0 && cost.1 <= plain.1
+    };
+    let codes = move |length: usize, is_cheap: bool| {
+        std::iter::once_with(move || by_cost(capitals(length), counter))
+            .flatten()
+            .filter(move |code| is_one_token(code) == is_cheap)
+    };
+    [
+        Box::new(singles.into_iter()),
+        Box::new(codes(2, true)),
+        Box::new(codes(3, true)),
+        Box::new(codes(2, false).chain(codes(3, false))),
+    ]
 }
 
 /// Tokens of an answer with `code` in a reply of the form `array`, then of the form `object`.
@@ -148,6 +173,26 @@ mod tests {
             assert!(costs.is_sorted(), "{costs:?}");
             letters.sort_unstable();
             assert_eq!(letters.concat(), "ABCDEFGHIJKLMNOPQRSTUVWXYZ");
+        }
+    }
+
+    #[test]
+    fn hundreds_of_labels_have_codes_of_one_token_each_also_where_they_stand_in_a_reply() {
+        for vocabulary in [Vocabulary::O200k, Vocabulary::Cl100k] {
+            let counter = TokenCounter::for_vocabulary(vocabulary);
+            for labels in [77, 300, 700, 2000] {
+                let book = assign(numbered(labels), Some("U".into()), &counter).unwrap();
+                for code in codes(&book) {
+                    assert_eq!(counter.count(code).0, 1, "{code} alone, {vocabulary:?}");
+                    for (before, after) in
+                        [("\"417:", "\",\""), ("\"417\":\"", "\",\""), ("417:", "\n")]
+                    {
+                        let around = counter.count(before).0 + counter.count(after).0;
+                        let whole = counter.count(&format!("{before}{code}{after}")).0;
+                        assert!(whole <= around + 1, "{before}{code}{after} has {whole} tokens");
+                    }
+                }
+            }
         }
     }
 

@@ -8,6 +8,13 @@
 //! example does not outweigh four short ones) are brought back to length one.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
+
+use super::feature_table::FeatureTable;
+use super::words::Words;
+
+/// The shortest and the longest letter group.
+const GROUP: RangeInclusive<usize> = 2..=5;
 
 /// What a label is known by. An empty description and no examples are fine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +45,8 @@ pub struct LexicalScorer {
     features: FeatureTable,
     /// Inverse label frequency by feature.
     rarity: Vec<f32>,
+    /// That of a feature that no label has.
+    unknown_rarity: f32,
     /// `postings[starts[f]..starts[f + 1]]` are the labels that have feature `f`.
     starts: Vec<u32>,
     postings: Vec<Posting>,
@@ -77,8 +86,9 @@ impl LexicalScorer {
             postings.extend_from_slice(of_feature);
         }
         starts.push(postings.len() as u32);
-        let features = FeatureTable::new(&vocabulary.ids);
-        LexicalScorer { labels: labels.len(), features, rarity, starts, postings }
+        let features = FeatureTable::new(vocabulary.ids.into_iter());
+        let unknown_rarity = rarity_of(0, labels.len());
+        LexicalScorer { labels: labels.len(), features, rarity, unknown_rarity, starts, postings }
     }
 
     /// Buffers for [`LexicalScorer::best`] of this scorer.
@@ -99,16 +109,20 @@ impl LexicalScorer {
         scores.clear();
         scores.resize(self.labels, 0.0);
         words.read(text);
-        words.each_feature(|hash| {
-            if let Some(feature) = self.features.find(hash) {
-                let count = &mut counts[feature as usize];
-                if *count == 0 {
-                    touched.push(feature);
-                }
-                *count = count.saturating_add(1);
+        let mut unknown = 0_u32;
+        words.each_feature(GROUP, |hash| {
+            let Some(feature) = self.features.find(hash) else {
+                unknown += 1;
+                return;
+            };
+            let count = &mut counts[feature as usize];
+            if *count == 0 {
+                touched.push(feature);
             }
+            *count = count.saturating_add(1);
         });
-        let mut square = 0.0;
+        // What no label has makes the text longer all the same, and its scores smaller.
+        let mut square = unknown as f32 * self.unknown_rarity * self.unknown_rarity;
         for feature in touched.drain(..) {
             let at = feature as usize;
             let weight = term_weight(counts[at]) * self.rarity[at];
@@ -168,7 +182,7 @@ impl Vocabulary {
         let mut places: HashMap<u32, usize> = HashMap::new();
         let mut counts = TermCounts::new();
         words.read(text);
-        words.each_feature(|hash| {
+        words.each_feature(GROUP, |hash| {
             let next = ids.len() as u32;
             let id = *ids.entry(hash).or_insert(next);
             let place = *places.entry(id).or_insert(counts.len());
@@ -194,8 +208,11 @@ fn rarity(texts: &[Vec<TermCounts>], features: usize) -> Vec<f32> {
             }
         }
     }
-    let labels = texts.len() as f32;
-    labels_with.into_iter().map(|with| ((1.0 + labels) / (1.0 + with as f32)).ln() + 1.0).collect()
+    labels_with.into_iter().map(|with| rarity_of(with, texts.len())).collect()
+}
+
+fn rarity_of(labels_with: u32, labels: usize) -> f32 {
+    ((1.0 + labels as f32) / (1.0 + labels_with as f32)).ln() + 1.0
 }
 
 /// A label's vector, of length one, by rising feature.
@@ -228,130 +245,6 @@ fn centroid(texts: &[TermCounts], rarity: &[f32]) -> Vec<(u32, f32)> {
 
 fn length_of(terms: impl Iterator<Item = (u32, f32)>) -> f32 {
     terms.map(|(_, weight)| weight * weight).sum::<f32>().sqrt()
-}
-
-/// A text as lower-case words, each between two spaces.
-#[derive(Clone, Debug, Default)]
-struct Words {
-    letters: Vec<char>,
-    /// Where each word ends in `letters`, closing space included.
-    ends: Vec<usize>,
-}
-
-/// The shortest and the longest letter group.
-const GROUP: std::ops::RangeInclusive<usize> = 2..=5;
-
-impl Words {
-    fn read(&mut self, text: &str) {
-        self.letters.clear();
-        self.ends.clear();
-        let mut is_in_word = false;
-        let mut was_lower = false;
-        for letter in text.chars() {
-            if !letter.is_alphanumeric() {
-                is_in_word = self.close(is_in_word);
-                was_lower = false;
-                continue;
-            }
-            if was_lower && letter.is_uppercase() {
-                is_in_word = self.close(is_in_word);
-            }
-            if !is_in_word {
-                self.letters.push(' ');
-                is_in_word = true;
-            }
-            was_lower = letter.is_lowercase();
-            if letter.is_ascii() {
-                self.letters.push(letter.to_ascii_lowercase());
-            } else {
-                self.letters.extend(letter.to_lowercase());
-            }
-        }
-        self.close(is_in_word);
-    }
-
-    /// Ends the open word, if there is one; no word is open afterwards.
-    fn close(&mut self, is_in_word: bool) -> bool {
-        if is_in_word {
-            self.letters.push(' ');
-            self.ends.push(self.letters.len());
-        }
-        false
-    }
-
-    /// Gives `take` the hash of every word, pair of words and group of 2 to 5 letters in a word.
-    fn each_feature(&self, mut take: impl FnMut(u64)) {
-        let mut start = 0;
-        let mut last_word = None;
-        for &end in &self.ends {
-            let padded = &self.letters[start..end];
-            start = end;
-            let word = padded.iter().fold(WORD, |hash, &letter| mix(hash, u64::from(letter)));
-            take(word);
-            if let Some(last_word) = last_word.replace(word) {
-                take(mix(mix(PAIR, last_word), word));
-            }
-            for from in 0..padded.len() {
-                let mut hash = LETTERS;
-                for (place, &letter) in padded[from..].iter().take(*GROUP.end()).enumerate() {
-                    hash = mix(hash, u64::from(letter));
-                    if place + 1 >= *GROUP.start() {
-                        take(hash);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Where the hashes of words, pairs and letter groups begin, so that they never meet.
-const WORD: u64 = 0x9e37_79b9_7f4a_7c15;
-const PAIR: u64 = 0xc2b2_ae3d_27d4_eb4f;
-const LETTERS: u64 = 0x1656_67b1_9e37_79f9;
-
-/// One step of a 64-bit hash: a multiplication and a rotation, since most groups are looked up
-/// once and found nowhere.
-fn mix(hash: u64, value: u64) -> u64 {
-    (hash ^ value).wrapping_mul(0xff51_afd7_ed55_8ccd).rotate_left(29)
-}
-
-/// Feature numbers by hash: open addressing, at most half full, so that a miss costs one look.
-#[derive(Clone, Debug)]
-struct FeatureTable {
-    slots: Vec<(u64, u32)>,
-    mask: usize,
-}
-
-const EMPTY: u32 = u32::MAX;
-
-impl FeatureTable {
-    fn new(ids: &HashMap<u64, u32>) -> FeatureTable {
-        let size = (ids.len() * 2).next_power_of_two().max(2);
-        let mut table = FeatureTable { slots: vec![(0, EMPTY); size], mask: size - 1 };
-        for (&hash, &id) in ids {
-            let mut at = table.home(hash);
-            while table.slots[at].1 != EMPTY {
-                at = (at + 1) & table.mask;
-            }
-            table.slots[at] = (hash, id);
-        }
-        table
-    }
-
-    fn home(&self, hash: u64) -> usize {
-        (hash ^ (hash >> 32)) as usize & self.mask
-    }
-
-    fn find(&self, hash: u64) -> Option<u32> {
-        let mut at = self.home(hash);
-        loop {
-            match self.slots[at] {
-                (_, EMPTY) => return None,
-                (found, id) if found == hash => return Some(id),
-                _ => at = (at + 1) & self.mask,
-            }
-        }
-    }
 }
 
 #[cfg(test)]

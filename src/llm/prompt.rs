@@ -296,6 +296,11 @@ fn system_text(instructions: &str, codebook: &Codebook, form: AnswerForm) -> Str
              nothing else."
         }
     });
+    if let Some(label) = codebook.none_of_these() {
+        text.push_str("\nIf no other label fits a row, answer ");
+        text.push_str(&label.code);
+        text.push_str(" for it, and only then.");
+    }
     if let Some(code) = codebook.unsure_code() {
         text.push_str("\nIf no label can be decided for a row, answer ");
         text.push_str(code);
@@ -332,6 +337,7 @@ fn sample_keys(rows: usize) -> Vec<Key> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::prompt_reader::ReadPrompt;
     use super::*;
     use crate::domain::spec::Vocabulary;
     use crate::llm::codes::{self, LabelDraft};
@@ -379,6 +385,54 @@ mod tests {
              key, a colon and its label's code; nothing else.\n\
              If no label can be decided for a row, answer U for it."
         );
+    }
+
+    #[test]
+    fn the_catch_all_is_a_label_that_one_more_line_puts_last() {
+        let counter = TokenCounter::for_vocabulary(Vocabulary::O200k);
+        let codebook = codes::assign(drafts(3), Some("U".into()), &counter).unwrap();
+        let with = codebook.clone().with_none_of_these("Label 2").unwrap();
+        let system = |codebook: Codebook| {
+            Prompt::new("", codebook, counter, KeySource::Random).system(AnswerForm::Lines)
+        };
+        let (without, with) = (system(codebook), system(with));
+        let (before, decline) = without.rsplit_once('\n').unwrap();
+        let line = "If no other label fits a row, answer C for it, and only then.";
+        assert_eq!(*with, format!("{before}\n{line}\n{decline}"));
+    }
+
+    #[test]
+    fn hundreds_of_labels_make_schemas_that_hosted_services_take() {
+        // Strict mode's limits: 1,000 enum values, and 15,000 characters in an enum of over 250.
+        for (vocabulary, labels) in BOTH.into_iter().flat_map(|v| [(v, 300), (v, 700), (v, 999)]) {
+            let mut drafts = drafts(labels);
+            drafts[0].code = Some("12345678".into());
+            let prompt = prompt_of(drafts, vocabulary, KeySource::Random);
+            let schema = prompt.schema(AnswerForm::Object, &keys(900), false).unwrap();
+            let codes = schema["$defs"]["code"]["enum"].as_array().unwrap();
+            assert_eq!(codes.len(), labels + 1);
+            assert!(codes.len() <= 1_000, "each key refers to this one list");
+            let characters: usize = codes.iter().map(|code| code.as_str().unwrap().len()).sum();
+            assert!(characters <= 15_000, "{characters}");
+            assert!(schema.to_string().len() <= 120_000);
+            assert!(prompt.has_dear_pattern());
+            let array = prompt.schema(AnswerForm::Array, &keys(900), false).unwrap();
+            assert_eq!(array["properties"]["r"]["items"], serde_json::json!({"type": "string"}));
+        }
+    }
+
+    #[test]
+    fn hundreds_of_labels_are_read_back_from_the_prompt() {
+        for labels in [300, 700] {
+            let mut drafts = drafts(labels);
+            drafts[5].examples = vec!["Flat 3".into(), "a \"b\"".into()];
+            let prompt = prompt_of(drafts, Vocabulary::O200k, KeySource::Random);
+            let read = ReadPrompt::parse(&prompt.system(AnswerForm::Array)).unwrap();
+            assert_eq!(read.labels.len(), labels);
+            for (read, label) in read.labels.iter().zip(prompt.codebook().labels()) {
+                assert_eq!((&read.code, &read.name), (&label.code, &label.name));
+            }
+        }
     }
 
     #[test]

@@ -41,8 +41,14 @@ impl Job {
         compare("model.provider", &json(&self.model.provider), &json(&now.model.provider));
         compare("model.name", &self.model.name, &now.model.name);
         compare("the host of model.base_url", &self.model.host, &now.model.host);
+        compare("the rows of model.fit", optional(&self.model.fit), optional(&now.model.fit));
         compare("instructions", &self.prompt.instructions, &now.prompt.instructions);
         compare("unsure", optional(&self.prompt.unsure_code), optional(&now.prompt.unsure_code));
+        compare(
+            "none_of_these",
+            optional(&self.prompt.none_of_these),
+            optional(&now.prompt.none_of_these),
+        );
         compare("id", &self.input.id.to_string(), &now.input.id.to_string());
         compare("text", self.input.text.source(), now.input.text.source());
         let (reads, will_read) = (&self.input.reading, &now.input.reading);
@@ -200,6 +206,16 @@ mod tests {
                 "input.header: was \"true\", is now \"false\"",
             ]
         );
+    }
+
+    #[test]
+    fn another_catch_all_is_another_job() {
+        let was = sample(25, 10);
+        let mut now = was.clone();
+        now.prompt.none_of_these = Some("Rural".into());
+        let found = was.differences(&now);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].to_string(), "none_of_these: was \"none\", is now \"Rural\"");
     }
 
     #[test]

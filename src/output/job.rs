@@ -85,6 +85,9 @@ pub struct PromptIdentity {
     pub labels: Vec<Label>,
     /// The code by which the model declines.
     pub unsure_code: Option<String>,
+    /// The name of the label for whatever no other label fits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub none_of_these: Option<String>,
 }
 
 /// Who is asked.
@@ -97,6 +100,9 @@ pub struct ModelIdentity {
     /// The host that is asked, so that a rehearsal's answers never count as the model's own.
     #[serde(default)]
     pub host: String,
+    /// The fingerprint of the rows that the embedded scorer learns from, if there are some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fit: Option<String>,
 }
 
 impl Job {
@@ -132,11 +138,13 @@ impl Job {
                 instructions: spec.instructions.clone(),
                 labels: spec.codebook.labels().to_vec(),
                 unsure_code: spec.codebook.unsure_code().map(str::to_owned),
+                none_of_these: spec.codebook.none_of_these().map(|label| label.name.clone()),
             },
             model: ModelIdentity {
                 provider: spec.model.provider,
                 name: spec.model.name.clone(),
                 host: spec.model.host(),
+                fit: spec.model.fit.as_ref().map(|known| known.fingerprint().to_owned()),
             },
             label_column: spec.output.label_column.clone(),
             rewritten_from: None,
@@ -278,11 +286,13 @@ pub(in crate::output) mod tests {
                 instructions: "You classify addresses.".into(),
                 labels: vec![label("Urban", "A"), label("Rural", "B")],
                 unsure_code: None,
+                none_of_these: None,
             },
             model: ModelIdentity {
                 provider: ProviderKind::Openai,
                 name: "gpt-4o-mini".into(),
                 host: "api.openai.com".into(),
+                fit: None,
             },
             label_column: "label".into(),
             stretch: (rows > 0).then(|| Stretch {

@@ -118,6 +118,7 @@ impl World {
                 key: KeySource::Random,
                 reasoning_effort: None,
                 max_output_tokens: Tokens(1_000),
+                fit: None,
                 connect_timeout: Duration::ZERO,
                 read_timeout: Duration::ZERO,
                 reply_timeout: Duration::ZERO,

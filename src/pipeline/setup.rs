@@ -174,7 +174,7 @@ fn no_randomness(error: getrandom::Error) -> RunError {
 pub(super) fn provenance(job: &JobSpec, run: &str) -> Provenance {
     Provenance {
         provider: provider_name(job).to_owned(),
-        model: job.model.name.clone(),
+        model: job.model.provenance(),
         run: run.to_owned(),
     }
 }

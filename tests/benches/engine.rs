@@ -105,6 +105,7 @@ fn job(input: Location, out: Location, rows_per_call: NonZeroU32) -> Result<JobS
             key: KeySource::Random,
             reasoning_effort: None,
             max_output_tokens: Tokens(16_384),
+            fit: None,
             connect_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(120),
             reply_timeout: Duration::from_secs(300),

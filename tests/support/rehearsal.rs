@@ -65,6 +65,7 @@ pub fn orders_job(input: &Path, output: &Path, rows_per_part: u32) -> JobSpec {
             key: KeySource::Random,
             reasoning_effort: None,
             max_output_tokens: Tokens(1_000),
+            fit: None,
             connect_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(10),
             reply_timeout: Duration::from_secs(10),

@@ -98,6 +98,18 @@ pub fn line(event: &Event) -> Option<String> {
         Event::JournalReplayed { rows } => {
             format!("{} paid answers of an earlier run are taken from its journal", grouped(*rows))
         }
+        Event::ScorerFitted { rows, right, labels_without_rows } => {
+            let right = right.map_or_else(String::new, |right| {
+                let percent = right as f64 * 100.0 / (*rows).max(1) as f64;
+                format!("; cross-validated, {percent:.1} % of them are right")
+            });
+            let without = match labels_without_rows {
+                0 => String::new(),
+                1 => "; 1 label has no row there and is never given".into(),
+                labels => format!("; {labels} labels have no row there and are never given"),
+            };
+            format!("the scorer learned from {} rows{right}{without}", grouped(*rows))
+        }
         Event::Warning { message } => format!("warning: {}", one_line(message)),
         _ => return None,
     })
@@ -190,6 +202,20 @@ mod tests {
             "2,000,000 rows, 50,000 of them done; gpt-4o-mini at api.openai.com, key from \
              OPENAI_API_KEY; at most 50 rows a call; 200,000 tokens/min"
         );
+    }
+
+    #[test]
+    fn what_the_scorer_learned_is_told_with_what_it_is_worth() {
+        let fitted = |right, labels_without_rows| {
+            line(&Event::ScorerFitted { rows: 10_003, right, labels_without_rows }).unwrap()
+        };
+        assert_eq!(
+            fitted(Some(9_045), 0),
+            "the scorer learned from 10,003 rows; cross-validated, 90.4 % of them are right"
+        );
+        let without =
+            "the scorer learned from 10,003 rows; 2 labels have no row there and are never given";
+        assert_eq!(fitted(None, 2), without);
     }
 
     #[test]

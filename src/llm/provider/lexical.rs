@@ -14,11 +14,13 @@ use super::{ChatReply, ChatRequest, Finish, Provider, ProviderError, ResponseFor
 use crate::domain::{Tokens, Usage};
 use crate::llm::answer_writer::write_answer;
 use crate::llm::fitted_prompt::{FRAMING_TOKENS, FittedPrompt, PromptCache, count_tokens};
+use crate::llm::learned_scorer::LearnedScorer;
 use crate::llm::prompt_reader::read_rows;
 
 /// The embedded scorer as a [`Provider`].
 #[derive(Debug)]
 pub struct LexicalProvider {
+    learned: Option<Arc<LearnedScorer>>,
     prompts: PromptCache,
     counts_tokens: bool,
     /// Calls beyond the machine's cores wait here instead of each taking a thread.
@@ -34,10 +36,18 @@ impl LexicalProvider {
     pub fn new(counts_tokens: bool) -> LexicalProvider {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         LexicalProvider {
+            learned: None,
             prompts: PromptCache::default(),
             counts_tokens,
             cores: Semaphore::new(cores),
         }
+    }
+
+    /// A provider that answers by what `scorer` learned, whose labels are those of every prompt in
+    /// their order; see [`LexicalProvider::new`].
+    pub fn fitted(counts_tokens: bool, scorer: LearnedScorer) -> LexicalProvider {
+        let learned = Some(Arc::new(scorer));
+        LexicalProvider { learned, ..LexicalProvider::new(counts_tokens) }
     }
 }
 
@@ -52,31 +62,50 @@ impl Provider for LexicalProvider {
                     status: 400,
                     message: "the system message holds no labels".to_owned(),
                 })?;
+            let learned = self.learned.clone();
+            let labels = fitted.prompt().labels.len();
+            if learned.as_ref().is_some_and(|learned| learned.labels() != labels) {
+                let message = "the system message holds other labels than were learned".to_owned();
+                return Err(ProviderError::Rejected { status: 400, message });
+            }
             // The semaphore is never closed; without a permit the call would only be less fair.
             let _permit = self.cores.acquire().await.ok();
             let counts_tokens = self.counts_tokens;
             if Handle::try_current().is_err() {
-                return Ok(answer(&fitted, request, counts_tokens));
+                return Ok(answer(&fitted, learned.as_deref(), request, counts_tokens));
             }
             let request = request.clone();
-            tokio::task::spawn_blocking(move || answer(&fitted, &request, counts_tokens))
-                .await
-                .map_err(|error| ProviderError::ServerError {
-                    status: 500,
-                    message: format!("the embedded scorer failed: {error}"),
-                    retry_after: None,
-                })
+            tokio::task::spawn_blocking(move || {
+                answer(&fitted, learned.as_deref(), &request, counts_tokens)
+            })
+            .await
+            .map_err(|error| ProviderError::ServerError {
+                status: 500,
+                message: format!("the embedded scorer failed: {error}"),
+                retry_after: None,
+            })
         }
         .boxed()
     }
 }
 
-fn answer(fitted: &Arc<FittedPrompt>, request: &ChatRequest, counts_tokens: bool) -> ChatReply {
-    let mut scratch = fitted.scorer().scratch();
-    let members: Vec<(&str, &str)> = read_rows(&request.user)
-        .into_iter()
-        .map(|(key, text)| (key, fitted.code_for(text, &mut scratch)))
-        .collect();
+fn answer(
+    fitted: &FittedPrompt,
+    learned: Option<&LearnedScorer>,
+    request: &ChatRequest,
+    counts_tokens: bool,
+) -> ChatReply {
+    let rows = read_rows(&request.user).into_iter();
+    let members: Vec<(&str, &str)> = match learned.map(LearnedScorer::get) {
+        Some(scorer) => {
+            let mut scratch = scorer.scratch();
+            rows.map(|(key, text)| (key, fitted.code_of(scorer.best(text, &mut scratch)))).collect()
+        }
+        None => {
+            let mut scratch = fitted.scorer().scratch();
+            rows.map(|(key, text)| (key, fitted.code_for(text, &mut scratch))).collect()
+        }
+    };
     let form = fitted.prompt().form_for(&request.format);
     let content = write_answer(form, &members).content;
     let usage = counts_tokens.then(|| {
@@ -102,6 +131,7 @@ fn answer(fitted: &Arc<FittedPrompt>, request: &ChatRequest, counts_tokens: bool
 
 #[cfg(test)]
 mod tests {
+    use crate::domain::{Event, KnownRows, LabelIndex};
     use crate::llm::dialect::Dialect;
     use serde_json::json;
 
@@ -156,6 +186,29 @@ Answer with one line KEY:CODE for every row: its key, a colon and its label's co
         let request = request(SYSTEM, ResponseFormat::Text);
         let reply = provider.ask(&request).now_or_never().unwrap().unwrap();
         assert_eq!(reply.content, "417:B\n902:A");
+    }
+
+    #[tokio::test]
+    async fn what_was_learned_answers_by_the_prompts_codes() {
+        let rows: Vec<(&str, u16)> = vec![
+            ("where is the plastic", 0),
+            ("no plastic came", 0),
+            ("how many euros for a pound", 1),
+            ("pounds to euros", 1),
+        ];
+        let learned = |labels| {
+            let rows = rows.iter().map(|(text, label)| ((*text).into(), LabelIndex(*label)));
+            let known = KnownRows::new(rows.collect(), labels);
+            let scorer = LearnedScorer::new(Arc::new(known), Arc::new(|_: Event| {}));
+            LexicalProvider::fitted(false, scorer)
+        };
+        let system = format!("{SYSTEM}\nIf no label can be decided for a row, answer U for it.");
+        let mut request = request(&system, ResponseFormat::Text);
+        request.user = "417\tmy plastic\n902\teuros?\n555\txyz\n".to_owned();
+        let reply = learned(2).ask(&request).await.unwrap();
+        assert_eq!(reply.content, "417:A\n902:B\n555:U");
+        let error = learned(3).ask(&request).await.unwrap_err();
+        assert!(!error.is_retryable());
     }
 
     #[tokio::test]

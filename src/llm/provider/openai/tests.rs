@@ -126,6 +126,7 @@ fn spec(base_url: &str) -> ModelSpec {
         key: KeySource::Random,
         reasoning_effort: None,
         max_output_tokens: Tokens(16_384),
+        fit: None,
         connect_timeout: Duration::from_secs(5),
         read_timeout: Duration::from_secs(20),
         reply_timeout: Duration::from_secs(20),
