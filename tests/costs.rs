@@ -1,6 +1,18 @@
 //! A job never costs more than it may, by the server's own count: whatever fails, is killed, or is
 //! answered without an account.
 
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use batchclass::domain::Tokens;
+use batchclass::domain::event::RunEnd;
+use batchclass::llm::provider::ProviderError;
+use batchclass::llm::provider::scripted::{Answer, Scripted, array_reply, rows_of};
+use batchclass::output::store::MemoryStore;
+use batchclass::pipeline::RunReport;
+
+use crate::support::rehearsal::{Rehearsal, orders_job};
 use crate::support::{Scratch, Simulated, orders_csv, read_parts, simulated_config};
 
 /// What the server was asked and answered, tokens.
@@ -160,6 +172,63 @@ fn what_the_job_has_cost_and_whose_prices_these_are_is_told_at_its_start_and_its
                 90,000 tokens";
     assert!(run.stderr.contains(told), "{run:?}");
     assert!(run.stderr.contains("cost        $0.0"), "{run:?}");
+}
+
+/// A run of 20 calls under `max_tokens`; call `n` is answered unless `fails(n)` says otherwise, with
+/// `completion` tokens. How it ended, and what was billed.
+fn run_under(
+    max_tokens: u64,
+    completion: u32,
+    fails: impl Fn(usize) -> Option<ProviderError> + Send + 'static,
+) -> (RunReport, u64) {
+    let scratch = Scratch::new();
+    let input = scratch.write("orders.csv", &orders_csv(100));
+    let mut job = orders_job(&input, &scratch.path("out"), 1_000);
+    job.budget.max_tokens = NonZeroU64::new(max_tokens);
+    let billed = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&billed);
+    let provider = Scripted::new(move |call, request| {
+        if let Some(error) = fails(call) {
+            return Answer::Fail(error);
+        }
+        let mut reply = array_reply(rows_of(&request.user).map(|(key, _)| (key, "A")));
+        let usage = reply.usage.as_mut().unwrap();
+        usage.completion = Tokens(completion);
+        count.fetch_add(u64::from(usage.total().0), Ordering::Relaxed);
+        Answer::Reply(reply)
+    });
+    let report = Rehearsal::of(&job, Arc::new(MemoryStore::default())).run(provider).unwrap();
+    let billed = billed.load(Ordering::Relaxed);
+    (report, billed)
+}
+
+#[test]
+fn a_call_that_was_turned_away_costs_nothing_and_one_that_failed_may() {
+    let bound = 6_000;
+    let turned_away = |call: usize| {
+        let rate = Box::default();
+        (call % 2 == 1).then_some(ProviderError::RateLimited { retry_after: None, rate })
+    };
+    let (report, billed) = run_under(bound, 20, turned_away);
+    assert_eq!((report.end, billed), (RunEnd::Complete, 20 * 120));
+    assert_eq!(report.billed.tokens(), billed);
+
+    let failed = |call: usize| {
+        let message = String::new();
+        let error = ProviderError::ServerError { status: 500, message, retry_after: None };
+        (call % 2 == 1).then_some(error)
+    };
+    let (report, billed) = run_under(bound, 20, failed);
+    assert_eq!(report.end, RunEnd::Quota);
+    assert!(billed < report.billed.tokens() && report.billed.tokens() <= bound, "{report:?}");
+}
+
+#[test]
+fn a_service_that_ignores_the_room_for_a_reply_is_reckoned_with_once_that_was_seen() {
+    // At most 1,000 tokens of output is what the job knows of the model.
+    let (report, billed) = run_under(10_000, 900, |_| None);
+    assert_eq!(report.end, RunEnd::Quota);
+    assert!((8_000..=10_000).contains(&billed), "{billed}");
 }
 
 /// Flags of a model that charges for writing its cache, told by OpenAI's rules.

@@ -51,6 +51,8 @@ pub struct Asker {
     /// Most tokens that any reply may have.
     longest_reply: Tokens,
     caching: Caching,
+    /// Bytes of the form `array`'s schema, without a pattern and with one.
+    schema_bytes: [usize; 2],
     learned: Mutex<Learned>,
 }
 
@@ -58,6 +60,8 @@ struct Learned {
     dialect: Dialect,
     budget: OutputBudget,
     ceiling: PromptCeiling,
+    /// Whether a reply was longer than it was allowed to be.
+    is_overlong: bool,
 }
 
 impl Asker {
@@ -75,10 +79,14 @@ impl Asker {
         }
         let budget = OutputBudget::new(model.max_output_tokens, is_reasoning_model(&model.name));
         let ceiling = PromptCeiling::new(is_vocabulary_known(&model.name));
-        let learned = Mutex::new(Learned { dialect, budget, ceiling });
+        let learned = Mutex::new(Learned { dialect, budget, ceiling, is_overlong: false });
         let (rules, longest_reply) = (Rules::default(), model.max_output_tokens);
         let caching = Caching::Unasked;
-        Asker { prompt, keys, provider, rules, longest_reply, caching, learned }
+        let schema_bytes = [false, true].map(|with_pattern| {
+            let schema = prompt.schema(AnswerForm::Array, &[], with_pattern);
+            schema.map_or(0, |schema| schema.to_string().len())
+        });
+        Asker { prompt, keys, provider, rules, longest_reply, caching, schema_bytes, learned }
     }
 
     /// The same asker of a provider whose prompt cache is dealt with as `budget` says.
@@ -176,6 +184,7 @@ impl Asker {
         let completion = match learned.dialect.length_limit() {
             // Nothing holds the service back.
             LengthLimit::Absent => self.longest_reply,
+            _ if learned.is_overlong => self.longest_reply,
             LengthLimit::MaxCompletionTokens | LengthLimit::MaxTokens => {
                 learned.budget.max_completion_tokens(answer)
             }
@@ -237,6 +246,7 @@ impl Asker {
         let mut learned = self.learned();
         if let Some(usage) = &reply.usage {
             learned.budget.learn(call.counted, call.answer, usage);
+            learned.is_overlong |= usage.completion > call.request.max_completion_tokens;
         }
         match told(reply) {
             Some(usage) => learned.ceiling.learn(call.counted, usage.prompt),
@@ -287,14 +297,12 @@ impl Asker {
     fn bytes(&self, rung: FormRung, rows: &[Row]) -> usize {
         let form = rung.answer_form();
         let schema = match rung.enforcement() {
-            Enforcement::Schema { with_pattern } => {
-                let keys = match form {
-                    AnswerForm::Object => self.keys.job_keys(rows.len()).unwrap_or_default(),
-                    AnswerForm::Array | AnswerForm::Lines => Vec::new(),
-                };
-                let schema = self.prompt.schema(form, &keys, with_pattern);
+            Enforcement::Schema { .. } if form == AnswerForm::Object => {
+                let keys = self.keys.job_keys(rows.len()).unwrap_or_default();
+                let schema = self.prompt.schema(form, &keys, false);
                 schema.map_or(0, |schema| schema.to_string().len())
             }
+            Enforcement::Schema { with_pattern } => self.schema_bytes[usize::from(with_pattern)],
             Enforcement::JsonObject | Enforcement::Text => 0,
         };
         let key_bytes = |row: &Row| match self.prompt.key_source() {

@@ -109,6 +109,11 @@ impl Budget {
         }
     }
 
+    /// Whether there is any bound.
+    pub fn is_bounded(&self) -> bool {
+        self.spec.max_cost.is_some() || self.spec.max_tokens.is_some()
+    }
+
     /// The bound that `billed` passes, if it passes one.
     fn passed_by(&self, billed: Billed) -> Option<BoundName> {
         let passes_cost = self.spec.max_cost.is_some_and(|most| self.cost(&billed) > most);

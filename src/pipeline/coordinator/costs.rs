@@ -12,6 +12,9 @@ impl Coordinator<'_> {
     /// nothing is in flight whose bill may yet turn out lower. `None`: nothing now, or, where not one
     /// row fits, nothing any more.
     pub(super) fn within_budget(&mut self, parcel: Parcel, now: Moment) -> Option<Parcel> {
+        if !self.parts.budget.is_bounded() {
+            return Some(parcel);
+        }
         match self.room_for(&parcel.rows) {
             Room::Fits => Some(parcel),
             Room::Later => {
