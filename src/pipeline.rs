@@ -48,7 +48,7 @@ use self::stage::Staged;
 use self::tally::Tally;
 use self::work::Work;
 use self::writer::Left;
-use crate::domain::{Clock, Event, EventSink, JobSpec};
+use crate::domain::{Billed, Clock, Event, EventSink, JobSpec};
 use crate::input::{FoundInput, OrderedInput};
 use crate::llm::batcher::BatchLimits;
 use crate::llm::provider::Provider;
@@ -95,6 +95,7 @@ pub async fn run_in(
 ) -> Result<RunReport, RunError> {
     let clock = Arc::clone(&context.clock);
     let started = clock.now();
+    setup::refuse_an_unpriced_bound(job)?;
     let input = FoundInput::find(&job.input)?;
     if input.is_inside(&job.output.location) {
         return Err(RunError::OutputInsideInput(job.output.location.to_string()));
@@ -159,7 +160,8 @@ pub async fn run_in(
         setup::refuse_to_leave_a_journal(job, &output)?;
         setup::refuse_a_full_disk(job, &input, &folder, &work)?;
     }
-    announce(job, &run, &output, &work, staged.limits(), &*context.events);
+    let billed_before = setup::billed_before(&output)?;
+    announce(job, &run, &output, &work, staged.limits(), billed_before, &*context.events);
     let is_short = output.plan().rows() < output.known_input().whole_rows();
     if !work.is_empty() || (is_short && output.is_finished()) {
         retry::persist(&*clock, || output.start_work()).await?;
@@ -169,7 +171,8 @@ pub async fn run_in(
     let (mut tally, mut stopped) = (Tally::default(), None);
     let mut left = Left::untouched(output);
     if let Some(output) = left.output.take_if(|_| !work.is_empty()) {
-        let parts = staged.assemble(job, &input, output, work, &run, context)?;
+        let parts =
+            staged.after(billed_before).assemble(job, &input, output, work, &run, context)?;
         let writer;
         (tally, stopped, writer) = Coordinator::new(job, parts, &heartbeat).run().await?;
         left = writer.finish().await;
@@ -188,8 +191,11 @@ pub async fn run_in(
     let mut report = RunReport::of_parts(&left.plan, records.values());
     report.is_success = is_success;
     report.files = left.output.as_ref().map(OpenOutput::file_names).unwrap_or_default();
-    report.add_run(tally, stopped, clock.now().since(started));
+    report.add_run(tally, billed_before, stopped, clock.now().since(started));
     report.dropped_duplicates = input.dropped_duplicates();
+    if let Some(event) = setup::spending(job, report.billed_in_all, true) {
+        events.emit(event);
+    }
     events.emit(report.event());
     Ok(report)
 }
@@ -262,6 +268,7 @@ fn announce(
     output: &OpenOutput,
     work: &Work,
     limits: &BatchLimits,
+    billed_before: Billed,
     events: &dyn EventSink,
 ) {
     for message in &output.recovery().warnings {
@@ -281,6 +288,9 @@ fn announce(
         tokens_per_minute: job.limits.tokens_per_minute.map(std::num::NonZeroU32::get),
         rows_per_call: job.batch.rows_per_call.get(),
     });
+    if let Some(event) = setup::spending(job, billed_before, false) {
+        events.emit(event);
+    }
     if let Some(message) = setup::cramped(job, limits) {
         events.emit(Event::Warning { message });
     }

@@ -7,11 +7,11 @@ use futures::FutureExt as _;
 use super::exit_code::ExitCode;
 use super::preview_view::{Preview, PreviewRow};
 use super::run_command::{Failure, Surroundings};
-use super::summary_view::{Accuracy, Summary};
-use crate::domain::JobSpec;
+use super::summary_view::{Accuracy, Cost, Summary};
 use crate::domain::spec::ProviderKind;
+use crate::domain::{Billed, JobSpec, Price};
 use crate::llm::learned_scorer::LearnedScorer;
-use crate::llm::price::{Price, price_of};
+use crate::llm::price::{PriceError, price_of, priced};
 use crate::llm::provider::{OpenAi, Provider, ProviderSetupError, lexical::LexicalProvider};
 use crate::pipeline::{self, FailureKind, RunContext, RunError, RunReport};
 
@@ -19,17 +19,18 @@ use crate::pipeline::{self, FailureKind, RunContext, RunError, RunReport};
 ///
 /// # Errors
 /// If there is no end to report: the input or the output can't be used, or a defect.
-pub(super) async fn run(job: JobSpec, around: Surroundings) -> Result<Summary, Failure> {
-    let price = price(&job, &around);
+pub(super) async fn run(mut job: JobSpec, around: Surroundings) -> Result<Summary, Failure> {
+    job.budget.price = price(&job, &around)?;
     let report = pipeline::run(&job, context(&job, around)?).await?;
-    let cost = price.map(|price| {
-        let dollars = |tokens: u64, per_million: f64| tokens as f64 * per_million / 1e6;
-        dollars(report.prompt_tokens, price.input_per_million)
-            + dollars(report.completion_tokens, price.output_per_million)
+    let price = job.budget.price.as_ref();
+    let cost = price.map(|price| Cost {
+        of_run: price.cost(&report.billed).to_f64(),
+        in_all: price.cost(&report.billed_in_all).to_f64(),
+        prices: price.source.clone(),
     });
     Ok(Summary {
         accuracy: accuracy(&job, &report),
-        price_usd: cost.filter(|_| report.calls > 0),
+        cost: cost.filter(|cost| cost.in_all > 0.0),
         run: report,
         output: job.output.location,
         max_unlabelled: job.output.max_unlabelled,
@@ -40,8 +41,9 @@ pub(super) async fn run(job: JobSpec, around: Surroundings) -> Result<Summary, F
 ///
 /// # Errors
 /// If the input can't be used or the provider doesn't answer.
-pub(super) async fn preview(job: JobSpec, around: Surroundings) -> Result<Preview, Failure> {
-    let price = price(&job, &around);
+pub(super) async fn preview(mut job: JobSpec, around: Surroundings) -> Result<Preview, Failure> {
+    job.budget.price = price(&job, &around)?;
+    let price = job.budget.price.clone();
     let shown = pipeline::preview(&job, context(&job, around)?).await?;
     let rows = shown.rows.into_iter();
     let rows = rows.map(|row| PreviewRow { text: row.text, label: row.label, gold: row.gold });
@@ -52,7 +54,10 @@ pub(super) async fn preview(job: JobSpec, around: Surroundings) -> Result<Previe
         schema: shown.schema,
         counted_prompt_tokens: shown.counted_prompt,
         usage: shown.usage,
-        price_usd: price.and_then(|price| Some(price.cost(&shown.usage?))),
+        cost: price.and_then(|price| {
+            let cost = price.cost(&Billed::of_usage(&shown.usage?)).to_f64();
+            Some((cost, price.source))
+        }),
     })
 }
 
@@ -72,10 +77,16 @@ fn context(job: &JobSpec, around: Surroundings) -> Result<RunContext, ProviderSe
     Ok(RunContext { provider, events, clock, stop, takeover })
 }
 
-fn price(job: &JobSpec, around: &Surroundings) -> Option<Price> {
-    match job.model.provider {
-        ProviderKind::Lexical => None,
-        ProviderKind::Openai => price_of(&job.model.name, &job.model.base_url, around.clock.wall()),
+/// What the job's tokens cost, where that is known; with the embedded provider nothing.
+fn price(job: &JobSpec, around: &Surroundings) -> Result<Option<Price>, PriceError> {
+    let JobSpec { model, batch, budget, .. } = job;
+    match model.provider {
+        ProviderKind::Lexical => Ok(None),
+        ProviderKind::Openai => {
+            let longest = batch.tokens_per_call;
+            let table = price_of(&model.name, &model.base_url, around.clock.wall(), longest);
+            priced(budget.own_price, table)
+        }
     }
 }
 

@@ -62,7 +62,7 @@ mod tests {
         let bare = |line: &str| line.trim_start_matches("# ").to_owned();
         let uncommented = STARTER.lines().filter(|line| line.starts_with("# "));
         let count = uncommented.map(bare).filter(|line| is_setting(&line.as_str())).count();
-        assert_eq!(count, 8);
+        assert_eq!(count, 9);
         let all: String = STARTER
             .lines()
             .map(|line| if is_setting(&bare(line).as_str()) { bare(line) } else { line.into() } + "\n")

@@ -10,21 +10,21 @@ use super::environment;
 use super::known_rows::{FitError, known_rows};
 use super::label_setting::LabelSetting;
 use super::settings::{
-    InputSettings, LimitSettings, ModelSettings, Positive32, Settings, TaskSettings,
+    InputSettings, LimitSettings, ModelSettings, Positive32, PriceSettings, Settings, TaskSettings,
 };
 use super::storage::{EndpointError, cloud};
-use super::values::{Count, LayoutChoice};
+use super::values::{Count, LayoutChoice, PromptCache};
 use crate::domain::codebook::fold;
-use crate::domain::limits::Rules;
+use crate::domain::limits::{Rules, Vendor};
 use crate::domain::reading::FileFormat;
 use crate::domain::spec::{
-    API_KEY_ENV, AnswerForm, BASE_URL, BatchSpec, CONNECT_TIMEOUT_S, DEDUPE_TEXTS, GIVE_UP_AFTER_S,
-    IdSource, InputSpec, LABEL_COLUMN, Limits, MAX_ATTEMPTS, MAX_OUTPUT_TOKENS, ModelSpec,
-    OutputSpec, ProviderKind, READ_TIMEOUT_S, REPLY_TIMEOUT_S, ROWS_PER_CALL, SORT_MEMORY,
-    TOKENS_PER_CALL, Vocabulary,
+    API_KEY_ENV, AnswerForm, BASE_URL, BatchSpec, BudgetSpec, CONNECT_TIMEOUT_S, Caching,
+    DEDUPE_TEXTS, GIVE_UP_AFTER_S, IdSource, InputSpec, LABEL_COLUMN, Limits, MAX_ATTEMPTS,
+    MAX_OUTPUT_TOKENS, ModelSpec, OutputSpec, OwnPrice, ProviderKind, READ_TIMEOUT_S,
+    REPLY_TIMEOUT_S, ROWS_PER_CALL, SORT_MEMORY, TOKENS_PER_CALL, Vocabulary,
 };
 use crate::domain::{
-    Codebook, CodebookError, Compression, JobSpec, KnownRows, Location, LocationError,
+    Codebook, CodebookError, Compression, Dollars, JobSpec, KnownRows, Location, LocationError,
     PartEncoding, Reading, Template, TemplateError, Tokens,
 };
 use crate::llm::codes::{self, LabelDraft};
@@ -172,6 +172,7 @@ pub fn job(
         labels,
         model,
         limits,
+        price,
         batch,
         input: reading,
         output: writing,
@@ -180,6 +181,7 @@ pub fn job(
     } = settings;
     let cloud = cloud(storage)?;
     let (fit, fit_label) = (model.fit.clone(), model.fit_label.clone());
+    let prompt_cache = model.prompt_cache.unwrap_or_default();
     let model = model_spec(model, provider)?;
     let mut job = JobSpec {
         input: InputSpec {
@@ -197,6 +199,7 @@ pub fn job(
         },
         instructions: instructions(&task, provider)?,
         codebook: codebook(labels, task.unsure, task.none_of_these, model.vocabulary)?,
+        budget: budget_of(&limits, &price, prompt_cache, &model),
         limits: limits_of(limits, &model),
         model,
         batch: BatchSpec {
@@ -293,6 +296,35 @@ fn limits_of(settings: LimitSettings, model: &ModelSpec) -> Limits {
             request_slice: slice_or(theirs.request_slice),
             token_slice: slice_or(theirs.token_slice),
             request_headers_are_daily: theirs.request_headers_are_daily,
+        },
+    }
+}
+
+/// What the job may cost. Its price is looked up when it is known what time it is.
+fn budget_of(
+    limits: &LimitSettings,
+    price: &PriceSettings,
+    prompt_cache: PromptCache,
+    model: &ModelSpec,
+) -> BudgetSpec {
+    let per_token = |per_million: Option<Dollars>| per_million.map(Dollars::a_millionth);
+    BudgetSpec {
+        max_cost: limits.max_cost,
+        max_tokens: limits.max_tokens.and_then(|most| NonZeroU64::new(most.get())),
+        own_price: OwnPrice {
+            input: per_token(price.input),
+            cached_input: per_token(price.cached_input),
+            cache_write: per_token(price.cache_write),
+            output: per_token(price.output),
+        },
+        price: None,
+        caching: match (prompt_cache, limits.vendor.unwrap_or_else(|| vendor_at(&model.host()))) {
+            (PromptCache::Off, _) => Caching::Off,
+            (PromptCache::Auto, Vendor::Openai | Vendor::Azure) => Caching::FixedPart,
+            // Anthropic's models are only ever cached where a request asks for it, wherever they run.
+            (PromptCache::Auto, Vendor::Anthropic) => Caching::Unasked,
+            (PromptCache::Auto, _) if model.name.contains("claude") => Caching::Unasked,
+            (PromptCache::Auto, _) => Caching::Untold,
         },
     }
 }
@@ -488,7 +520,7 @@ mod tests {
 
     use super::super::config_file::parse;
     use super::*;
-    use crate::domain::limits::{ChargeRule, DayWindow, Vendor};
+    use crate::domain::limits::{ChargeRule, DayWindow};
 
     const TASK: &str = "id = 'id'\ntext = 'text'\ninstructions = 'Sort.'\n\
                         labels = [{ name = 'a' }, { name = 'b' }]\n";

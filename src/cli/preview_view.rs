@@ -25,8 +25,8 @@ pub struct Preview {
     pub counted_prompt_tokens: Tokens,
     /// What the provider says that the call used; absent with some gateways.
     pub usage: Option<Usage>,
-    /// What the call cost, US dollars, where the model's price is known.
-    pub price_usd: Option<f64>,
+    /// What the call cost, US dollars, and whose prices these are, where they are known.
+    pub cost: Option<(f64, String)>,
 }
 
 /// A row and what it got.
@@ -88,8 +88,8 @@ fn cost(preview: &Preview) -> String {
         ),
         None => format!("{rows} rows, {counted} prompt tokens counted; the provider reports none"),
     };
-    if let Some(price) = preview.price_usd {
-        let _ = write!(text, "; this call cost {}", dollars(price));
+    if let Some((cost, prices)) = &preview.cost {
+        let _ = write!(text, "; this call cost {} ({prices})", dollars(*cost));
     }
     text
 }
@@ -120,7 +120,7 @@ mod tests {
                 completion: Tokens(12),
                 ..Usage::default()
             }),
-            price_usd: Some(0.000193),
+            cost: Some((0.000193, "prices of October 2026".into())),
         });
         insta::assert_snapshot!(shown, @r#"
         1 High Street, Leeds                                          ->  City Flats  = known answer
@@ -138,7 +138,7 @@ mod tests {
         --- schema of the reply
         {"type":"object"}
 
-        3 rows, 1,234 prompt tokens counted; charged: 1,240 in, 12 out, 417.3 a row; this call cost $0.0001930
+        3 rows, 1,234 prompt tokens counted; charged: 1,240 in, 12 out, 417.3 a row; this call cost $0.0001930 (prices of October 2026)
         "#);
     }
 }

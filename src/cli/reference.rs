@@ -39,6 +39,7 @@ const SETTINGS: &[(&str, &str, &str, &str, &str)] = &[
     ("model", "key", "key", "id", "'id'"),
     ("model", "reasoning_effort", "reasoning-effort", "low", "'low'"),
     ("model", "max_output_tokens", "max-output-tokens", "4000", "4_000"),
+    ("model", "prompt_cache", "prompt-cache", "off", "'off'"),
     ("model", "connect_timeout_s", "connect-timeout-s", "3", "3"),
     ("model", "read_timeout_s", "read-timeout-s", "4", "4"),
     ("model", "reply_timeout_s", "reply-timeout-s", "5", "5"),
@@ -56,6 +57,12 @@ const SETTINGS: &[(&str, &str, &str, &str, &str)] = &[
     ("limits", "minute_window", "minute-window", "bucket", "'bucket'"),
     ("limits", "day_window", "day-window", "pacific", "'pacific'"),
     ("limits", "slice_s", "slice-s", "10", "10"),
+    ("limits", "max_cost", "max-cost", "12.50", "12.50"),
+    ("limits", "max_tokens", "max-tokens", "3_000_000", "3_000_000"),
+    ("price", "input", "price-in", "0.15", "0.15"),
+    ("price", "cached_input", "price-cached-in", "0.075", "0.075"),
+    ("price", "cache_write", "price-cache-write", "2", "2"),
+    ("price", "output", "price-out", "0.6", "0.60"),
     ("batch", "rows_per_call", "rows-per-call", "900", "900"),
     ("batch", "tokens_per_call", "tokens-per-call", "4000", "4000"),
     ("batch", "max_attempts", "max-attempts", "9", "9"),
@@ -114,7 +121,9 @@ fn every_flag_is_a_key_and_every_key_a_flag() {
     for flag in &flags {
         let long = flag.get_long().unwrap();
         let key = by_flag.get(long).unwrap_or_else(|| panic!("--{long} has no key"));
-        assert_eq!(flag.get_id().as_str(), *key, "--{long}");
+        // Two keys of [price] have the names of INPUT and OUT.
+        let id = flag.get_id().as_str().trim_start_matches("price_");
+        assert_eq!(id, *key, "--{long}");
     }
     let keys = Settings::TABLES
         .iter()

@@ -19,6 +19,7 @@ use super::values::ProgressMode;
 use super::{console, engine, environment};
 use crate::domain::clock::SystemClock;
 use crate::domain::{Clock, EventSink, JobSpec};
+use crate::llm::price::PriceError;
 use crate::llm::provider::{ApiKey, ProviderSetupError};
 
 /// What a command has around it.
@@ -67,7 +68,7 @@ macro_rules! usage_failures {
     };
 }
 
-usage_failures!(ConfigError, JobError, ApiKeyError, ProviderSetupError);
+usage_failures!(ConfigError, JobError, ApiKeyError, PriceError, ProviderSetupError);
 
 /// Classifies the input into the output, or goes on where that stopped.
 ///

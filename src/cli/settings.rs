@@ -13,12 +13,12 @@ use toml::de::DeValue;
 use super::label_setting::LabelSetting;
 use super::section::{Refusal, Section, section};
 use super::values::{
-    Bytes, Columns, Count, Delimiter, LayoutChoice, ProgressMode, Quote, Reasons, Span,
+    Bytes, Columns, Count, Delimiter, LayoutChoice, ProgressMode, PromptCache, Quote, Reasons, Span,
 };
-use crate::domain::Compression;
 use crate::domain::limits::{ChargeRule, Counting, DayWindow, MinuteWindow, OnDailyLimit, Vendor};
 use crate::domain::reading::{Encoding, FileFormat, HivePartitioning, IdType};
 use crate::domain::spec::{AnswerForm, KeySource, OnDuplicateId, ProviderKind, Vocabulary};
+use crate::domain::{Compression, Dollars};
 
 /// A whole number.
 type Whole = Count<0, { u64::MAX }>;
@@ -161,6 +161,14 @@ section! {
         #[arg(env = "BATCHCLASS_MAX_OUTPUT_TOKENS", value_name = "TOKENS")]
         max_output_tokens: Positive32,
 
+        /// Whether the service's prompt cache is used where writing it is charged [default: auto]
+        ///
+        /// `auto` tells OpenAI and Azure to write the fixed part of the prompt alone, where reading it
+        /// back saves more, and nothing otherwise. `off` tells any service to write nothing, also one
+        /// behind a gateway. Where writing costs nothing extra, nothing is sent.
+        #[arg(env = "BATCHCLASS_PROMPT_CACHE", value_name = "auto|off")]
+        prompt_cache: PromptCache,
+
         /// Longest wait for a connection, seconds [default: 10]
         ///
         /// Raise it behind a slow proxy.
@@ -221,6 +229,21 @@ section! {
         #[arg(env = "BATCHCLASS_TOKENS_PER_DAY", value_name = "TOKENS")]
         tokens_per_day: Whole,
 
+        /// Most money that the job may cost over its whole life, US dollars [default: none]
+        ///
+        /// Each call reserves the most that it can cost, so the bound is never passed, not by a cent.
+        /// At the bound the run ends with exit code 5; with a higher one the same command goes on.
+        /// It needs prices: the table's, or [price]. Example: --max-cost 12.50
+        #[arg(env = "BATCHCLASS_MAX_COST", value_name = "DOLLARS")]
+        max_cost: Dollars,
+
+        /// Most tokens that the job may be billed for over its whole life [default: none]
+        ///
+        /// Prompts and replies together, of all runs of the same output. It works like --max-cost and
+        /// needs no prices. Example: --max-tokens 3000000
+        #[arg(env = "BATCHCLASS_MAX_TOKENS", value_name = "TOKENS")]
+        max_tokens: Positive,
+
         /// What happens when a day's limit is used up [default: wait]
         ///
         /// `wait` says when there is room again and goes on then; `stop` ends the run with exit
@@ -274,6 +297,46 @@ section! {
         /// larger than that. Example: --slice-s 10
         #[arg(env = "BATCHCLASS_SLICE_S", value_name = "SECONDS")]
         slice_s: Count<0, 59>,
+    }
+}
+
+section! {
+    /// What tokens cost, where the table of prices is not right.
+    PriceSettings ["price", "Price"] {
+        /// A million tokens of requests, US dollars [default: the table's]
+        ///
+        /// The table knows the models of 47 services by their addresses; behind a gateway, or with
+        /// prices of your own, give this and --price-out. Example: --price-in 0.15
+        #[arg(id = "price_input", long = "price-in", env = "BATCHCLASS_PRICE_IN", value_name = "DOLLARS")]
+        input: Dollars,
+
+        /// A million tokens that come from the service's cache [default: the table's, else as others]
+        ///
+        /// Example: --price-cached-in 0.075
+        #[arg(
+            id = "price_cached_input",
+            long = "price-cached-in",
+            env = "BATCHCLASS_PRICE_CACHED_IN",
+            value_name = "DOLLARS"
+        )]
+        cached_input: Dollars,
+
+        /// A million tokens that go into the service's cache [default: the table's, else as others]
+        ///
+        /// Example: --price-cache-write 0.25
+        #[arg(
+            id = "price_cache_write",
+            long = "price-cache-write",
+            env = "BATCHCLASS_PRICE_CACHE_WRITE",
+            value_name = "DOLLARS"
+        )]
+        cache_write: Dollars,
+
+        /// A million tokens of replies, hidden reasoning included [default: the table's]
+        ///
+        /// Example: --price-out 0.60
+        #[arg(id = "price_output", long = "price-out", env = "BATCHCLASS_PRICE_OUT", value_name = "DOLLARS")]
+        output: Dollars,
     }
 }
 
@@ -546,6 +609,9 @@ pub struct Settings {
     /// `[limits]`.
     #[command(flatten)]
     pub limits: LimitSettings,
+    /// `[price]`.
+    #[command(flatten)]
+    pub price: PriceSettings,
     /// `[batch]`.
     #[command(flatten)]
     pub batch: BatchSettings,
@@ -565,10 +631,11 @@ pub struct Settings {
 
 impl Settings {
     /// The config's tables and their keys, the top of the file first.
-    pub const TABLES: [(&'static str, &'static [&'static str]); 8] = [
+    pub const TABLES: [(&'static str, &'static [&'static str]); 9] = [
         (TaskSettings::TABLE, TaskSettings::KEYS),
         (ModelSettings::TABLE, ModelSettings::KEYS),
         (LimitSettings::TABLE, LimitSettings::KEYS),
+        (PriceSettings::TABLE, PriceSettings::KEYS),
         (BatchSettings::TABLE, BatchSettings::KEYS),
         (InputSettings::TABLE, InputSettings::KEYS),
         (OutputSettings::TABLE, OutputSettings::KEYS),
@@ -585,6 +652,7 @@ impl Settings {
             TaskSettings::TABLE => self.task.set(key, value),
             ModelSettings::TABLE => self.model.set(key, value),
             LimitSettings::TABLE => self.limits.set(key, value),
+            PriceSettings::TABLE => self.price.set(key, value),
             BatchSettings::TABLE => self.batch.set(key, value),
             InputSettings::TABLE => self.input.set(key, value),
             OutputSettings::TABLE => self.output.set(key, value),
@@ -606,6 +674,7 @@ impl Settings {
             labels: if self.labels.is_empty() { lower.labels } else { self.labels },
             model: self.model.over(lower.model),
             limits: self.limits.over(lower.limits),
+            price: self.price.over(lower.price),
             batch: self.batch.over(lower.batch),
             input: self.input.over(lower.input),
             output: self.output.over(lower.output),

@@ -118,6 +118,12 @@ pub struct SimulateArguments {
     /// Count no tokens for a schema
     #[arg(long, help_heading = "Answers")]
     pub free_schema: bool,
+    /// Share of replies that don't tell their usage
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share, help_heading = "Answers")]
+    pub no_usage: f64,
+    /// Keep a prompt cache as GPT-5.6 does, and tell what is read from it and written into it
+    #[arg(long, help_heading = "Answers")]
+    pub prompt_cache: bool,
     /// Answer at once by a hash of the text and count four bytes as a token: measures the client
     #[arg(long, help_heading = "Answers", conflicts_with = "gold")]
     pub fixed_answer: bool,
@@ -225,6 +231,8 @@ impl SimulateArguments {
             gold_text_column: self.gold_text_column.clone(),
             gold_label_column: self.gold_label_column.clone(),
             fixed_answer: self.fixed_answer,
+            no_usage: self.no_usage,
+            prompt_cache: self.prompt_cache,
             faults: self.faults(),
         }
     }

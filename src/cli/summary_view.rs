@@ -15,12 +15,23 @@ pub struct Summary {
     pub run: RunReport,
     /// How the labels compare with known answers, where a column has some.
     pub accuracy: Option<Accuracy>,
-    /// What this run cost, US dollars, where the model's price is known.
-    pub price_usd: Option<f64>,
+    /// What it cost, where the model's price is known.
+    pub cost: Option<Cost>,
     /// The output folder, as it was typed.
     pub output: Location,
     /// Rows that may lack a label in a run that counts as a success.
     pub max_unlabelled: u64,
+}
+
+/// What calls cost, US dollars. Those without an account of it are in it in the worst case.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cost {
+    /// The calls of this run.
+    pub of_run: f64,
+    /// Those of all runs.
+    pub in_all: f64,
+    /// Whose prices these are, in words.
+    pub prices: String,
 }
 
 /// How labels compare with known answers.
@@ -80,8 +91,12 @@ pub fn summary(summary: &Summary) -> String {
         fact("calls", grouped(run.calls));
         fact("tokens", tokens(run));
     }
-    if let Some(price) = summary.price_usd {
-        fact("price", dollars(price));
+    if let Some(Cost { of_run, in_all, prices }) = &summary.cost {
+        let job = match in_all > of_run {
+            true => format!(", {} over all runs", dollars(*in_all)),
+            false => String::new(),
+        };
+        fact("cost", format!("{}{job} ({prices})", dollars(*of_run)));
     }
     fact("time", time(run));
     fact("output", summary.output.to_string());
@@ -201,6 +216,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::domain::Billed;
 
     fn whole() -> Summary {
         Summary {
@@ -217,6 +233,8 @@ mod tests {
                 failures: BTreeMap::new(),
                 prompt_tokens: 66_000_000,
                 completion_tokens: 6_150_000,
+                billed: Billed::NOTHING,
+                billed_in_all: Billed::NOTHING,
                 settled: 2_000_000,
                 asked: 1_950_000,
                 unwritten: 0,
@@ -229,7 +247,11 @@ mod tests {
                 compared: 1_000,
                 interval: Some((0.948, 0.972)),
             }),
-            price_usd: Some(13.59),
+            cost: Some(Cost {
+                of_run: 13.59,
+                in_all: 13.59,
+                prices: "prices of October 2026".into(),
+            }),
             output: Path::new("out").into(),
             max_unlabelled: 0,
         }
@@ -244,7 +266,7 @@ mod tests {
           accuracy    96.2 % (95 % between 94.8 % and 97.2 %), 962 of 1,000 known
           calls       40,000
           tokens      72,150,000 (66,000,000 in, 6,150,000 out), 37.0 a row
-          price       $13.59
+          cost        $13.59 (prices of October 2026)
           time        6 h 0 m, 5,556 rows/min
           output      out
         ");
@@ -264,7 +286,7 @@ mod tests {
           accuracy    96.2 % (95 % between 94.8 % and 97.2 %), 962 of 1,000 known
           calls       40,000
           tokens      72,150,000 (66,000,000 in, 6,150,000 out), 37.0 a row
-          price       $13.59
+          cost        $13.59 (prices of October 2026)
           time        6 h 0 m, 5,556 rows/min
           output      out
         to ask those rows again: --retry refused
@@ -287,7 +309,7 @@ mod tests {
             took: Duration::from_millis(1_500),
             ..whole.run
         };
-        let ended = Summary { run, accuracy: None, price_usd: None, ..whole };
+        let ended = Summary { run, accuracy: None, cost: None, ..whole };
         assert_snapshot!(summary(&ended), @r"
         stopped by the provider: the provider answered 401: bad\nkey
           rows        2,000,000
@@ -317,7 +339,7 @@ mod tests {
             is_success: false,
             ..whole.run
         };
-        let ended = Summary { run, accuracy: None, price_usd: None, ..whole };
+        let ended = Summary { run, accuracy: None, cost: None, ..whole };
         assert_snapshot!(summary(&ended), @r"
         stopped by storage: writing out/part-000002.parquet failed: No space left on device (os error 28)
           rows        2,000,000
@@ -330,6 +352,15 @@ mod tests {
         free space and run the same command again: 1,200 answers wait in the journal and are not paid again
         ");
         assert_eq!(ended.exit_code(None), ExitCode::Stopped);
+    }
+
+    #[test]
+    fn what_earlier_runs_cost_stands_beside_what_this_one_did() {
+        let prices = "your own prices".to_owned();
+        let cost = Some(Cost { of_run: 1.25, in_all: 14.84, prices });
+        let words = summary(&Summary { cost, ..whole() });
+        let line = "\n  cost        $1.25, $14.84 over all runs (your own prices)\n";
+        assert!(words.contains(line), "{words}");
     }
 
     #[test]

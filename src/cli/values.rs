@@ -9,7 +9,7 @@ use toml::de::DeValue;
 use crate::domain::limits::{ChargeRule, Counting, DayWindow, MinuteWindow, OnDailyLimit, Vendor};
 use crate::domain::reading::{Encoding, FileFormat, HivePartitioning, IdType};
 use crate::domain::spec::{AnswerForm, KeySource, Layout, OnDuplicateId, ProviderKind, Vocabulary};
-use crate::domain::{Compression, Reason};
+use crate::domain::{Compression, Dollars, Reason};
 
 /// A value that a setting takes.
 pub trait Setting: Sized + Clone + Send + Sync + 'static {
@@ -409,6 +409,7 @@ choice!(FileFormat {
     Tsv => "tsv",
     Ndjson => "ndjson",
 });
+choice!(PromptCache { Auto => "auto", Off => "off", });
 choice!(IdType { Auto => "auto", Integer => "integer", String => "string", });
 choice!(OnDuplicateId { Error => "error", First => "first", });
 choice!(ProgressMode {
@@ -448,6 +449,34 @@ fn whole_number(text: &str) -> Option<u64> {
 fn toml_number(value: &DeValue<'_>) -> Option<u64> {
     let integer = value.as_integer()?;
     u64::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+impl Setting for Dollars {
+    fn wanted() -> String {
+        "US dollars such as `12.50`, with at most six decimals".into()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        Dollars::parse(text)
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Option<Self> {
+        match value.as_float() {
+            // As it is written, not as a float would have it.
+            Some(float) => Dollars::parse(float.as_str()),
+            None => Dollars::parse(&toml_number(value)?.to_string()),
+        }
+    }
+}
+
+/// Whether the provider's prompt cache is left to us.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PromptCache {
+    /// It is written where that saves.
+    #[default]
+    Auto,
+    /// The provider is told not to write it.
+    Off,
 }
 
 /// The leading digits and what follows them.

@@ -47,6 +47,22 @@ pub enum Event {
         /// Labels that none of the rows has, so that they are never given.
         labels_without_rows: u64,
     },
+    /// What the job may cost and what it has cost over all runs: before the first call, and at the
+    /// end. Only where something has a price or a bound.
+    Spending {
+        /// Tokens billed so far, prompt and completion; calls without an account in the worst case.
+        tokens: u64,
+        /// What they cost, US dollars, where prices are known.
+        cost_usd: Option<f64>,
+        /// The bound on tokens.
+        max_tokens: Option<u64>,
+        /// The bound on money, US dollars.
+        max_cost_usd: Option<f64>,
+        /// Whose prices these are, in words.
+        prices: Option<String>,
+        /// Whether this is the end of the run.
+        is_final: bool,
+    },
     /// A finished part is opened again because some of its rows are asked again.
     PartReopened {
         /// Which part.
@@ -263,6 +279,8 @@ pub enum WaitFor {
     Backoff,
     /// Replies to calls in flight.
     Replies,
+    /// Replies that leave room under `max_cost` or `max_tokens`.
+    Budget,
     /// Storage that fails, or does not answer.
     Storage,
 }

@@ -185,6 +185,7 @@ mod tests {
             completion: Tokens(160),
             reasoning: Tokens::ZERO,
             cached: Tokens(1_024),
+            written: Tokens::ZERO,
         };
         let tokens = |charge_rule, cached_tokens, most| {
             let rules = Rules { charge_rule, cached_tokens, ..Rules::default() };

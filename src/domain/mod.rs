@@ -1,8 +1,10 @@
 //! The words that all stages share: plain values, no I/O, no async.
 
+pub mod billed;
 pub mod charge;
 pub mod clock;
 pub mod codebook;
+pub mod dollars;
 pub mod event;
 pub mod grouped;
 pub mod guard;
@@ -23,9 +25,11 @@ pub mod template;
 pub mod text_hash;
 pub mod tokens;
 
+pub use billed::{Billed, Price};
 pub use charge::{Charge, ChargeSum};
 pub use clock::{Clock, Moment, UnixMillis};
 pub use codebook::{Codebook, CodebookError, Label, LabelIndex};
+pub use dollars::Dollars;
 pub use event::{Event, EventSink};
 pub use grouped::grouped;
 pub use interleave::Interleaved;

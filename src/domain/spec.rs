@@ -12,7 +12,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use super::limits::Limits;
-use super::{Codebook, KnownRows, Location, PartEncoding, Reading, Reason, Template, Tokens};
+use super::{
+    Codebook, Dollars, KnownRows, Location, PartEncoding, Price, Reading, Reason, Template, Tokens,
+};
 
 /// Default of [`BatchSpec::rows_per_call`].
 pub const ROWS_PER_CALL: u32 = 50;
@@ -58,6 +60,8 @@ pub struct JobSpec {
     pub model: ModelSpec,
     /// How fast it may be asked.
     pub limits: Limits,
+    /// What it may cost.
+    pub budget: BudgetSpec,
     /// How rows are packed into calls.
     pub batch: BatchSpec,
     /// What is written.
@@ -66,6 +70,48 @@ pub struct JobSpec {
     pub row_limit: Option<NonZeroU64>,
     /// Longest time of nothing but failures before the run ends, resumable.
     pub give_up_after: Duration,
+}
+
+/// What a job may cost over its whole life, and what tokens cost.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BudgetSpec {
+    /// Most money that its calls may cost; it needs a price.
+    pub max_cost: Option<Dollars>,
+    /// Most tokens that its calls may be billed for, prompt and completion together.
+    pub max_tokens: Option<NonZeroU64>,
+    /// What the user says that tokens cost.
+    pub own_price: OwnPrice,
+    /// What tokens cost, where that is known: by the user's word, or by the table of prices.
+    pub price: Option<Price>,
+    /// What is done where writing a prompt cache costs more than plain input.
+    pub caching: Caching,
+}
+
+/// What the user says that tokens cost, each for itself: the price of one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwnPrice {
+    /// A token of a request.
+    pub input: Option<Dollars>,
+    /// One that was read from the provider's cache.
+    pub cached_input: Option<Dollars>,
+    /// One that was written into the provider's cache.
+    pub cache_write: Option<Dollars>,
+    /// A token of a reply.
+    pub output: Option<Dollars>,
+}
+
+/// What is done where writing a prompt cache costs more than plain input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Caching {
+    /// Nothing is sent: the provider writes nothing unless asked to.
+    Unasked,
+    /// Nothing is sent, and the provider may write by itself, at that price.
+    #[default]
+    Untold,
+    /// The provider is told to write the fixed part of a prompt at most, where that pays.
+    FixedPart,
+    /// The provider is told to write nothing.
+    Off,
 }
 
 /// What to read, and which columns mean what.

@@ -58,6 +58,9 @@ pub struct Usage {
     /// Of `prompt`: tokens that were read from the provider's cache.
     #[serde(default)]
     pub cached: Tokens,
+    /// Of `prompt`: tokens that were written into the provider's cache.
+    #[serde(default)]
+    pub written: Tokens,
 }
 
 impl Usage {

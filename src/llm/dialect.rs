@@ -147,6 +147,29 @@ impl Effort {
     }
 }
 
+/// What the service is told of its prompt cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheControl {
+    /// Nothing.
+    #[default]
+    Untold,
+    /// `prompt_cache_options` in explicit mode without a breakpoint: nothing is written.
+    NoWrites,
+    /// The same with a breakpoint after the system message: that is written, and no row.
+    AfterSystem,
+}
+
+impl CacheControl {
+    fn name(self) -> &'static str {
+        match self {
+            CacheControl::Untold => "untold",
+            CacheControl::NoWrites => "explicit",
+            CacheControl::AfterSystem => "after the system message",
+        }
+    }
+}
+
 /// What a model takes. A request carries the dialect that it was built with.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dialect {
@@ -154,6 +177,8 @@ pub struct Dialect {
     length_limit: LengthLimit,
     zero_temperature: bool,
     effort: Effort,
+    #[serde(default)]
+    cache: CacheControl,
 }
 
 /// What a refusal leads to.
@@ -215,6 +240,17 @@ impl Dialect {
     pub fn with_zero_temperature(mut self) -> Dialect {
         self.zero_temperature = true;
         self
+    }
+
+    /// The same dialect that tells the service so of its prompt cache, until it refuses that.
+    pub fn with_cache(mut self, cache: CacheControl) -> Dialect {
+        self.cache = cache;
+        self
+    }
+
+    /// What the service is told of its prompt cache.
+    pub fn cache(&self) -> CacheControl {
+        self.cache
     }
 
     /// How the answer's form is enforced.
@@ -299,6 +335,20 @@ impl Dialect {
                 let to = below.value().map(str::to_owned);
                 self.effort = below;
                 StepDown::Changed(DialectChange { parameter: "reasoning_effort", from, to })
+            }
+            "prompt_cache_breakpoint" | "prompt_cache_options" => {
+                if self.cache != sent.cache {
+                    return StepDown::AlreadyChanged;
+                }
+                let (parameter, below) = match (self.cache, parameter) {
+                    (CacheControl::Untold, _) => return StepDown::Exhausted,
+                    (CacheControl::AfterSystem, "prompt_cache_breakpoint") => {
+                        ("prompt_cache_breakpoint", CacheControl::NoWrites)
+                    }
+                    _ => ("prompt_cache_options", CacheControl::Untold),
+                };
+                let from = std::mem::replace(&mut self.cache, below).name().to_owned();
+                StepDown::Changed(DialectChange { parameter, from, to: None })
             }
             _ => StepDown::Exhausted,
         }
@@ -389,6 +439,25 @@ mod tests {
         assert_eq!(dialect.length_limit(), LengthLimit::MaxTokens);
         assert!(!dialect.sends_zero_temperature());
         assert_eq!(dialect.effort(), &Effort::Minimal);
+    }
+
+    #[test]
+    fn cache_control_that_is_refused_goes_the_breakpoint_first() {
+        let mut dialect = Dialect::default().with_cache(CacheControl::AfterSystem);
+        let sent = dialect.clone();
+        changed(dialect.step_down(&sent, "prompt_cache_breakpoint"));
+        assert_eq!(dialect.cache(), CacheControl::NoWrites);
+        assert_eq!(dialect.step_down(&sent, "prompt_cache_options"), StepDown::AlreadyChanged);
+        let sent = dialect.clone();
+        let dropped = changed(dialect.step_down(&sent, "prompt_cache_options")).event();
+        let told = Event::ParameterDropped { parameter: "prompt_cache_options".into() };
+        assert_eq!((dialect.cache(), dropped), (CacheControl::Untold, told));
+        let sent = dialect.clone();
+        assert_eq!(dialect.step_down(&sent, "prompt_cache_options"), StepDown::Exhausted);
+        let mut whole = Dialect::default().with_cache(CacheControl::AfterSystem);
+        let sent = whole.clone();
+        changed(whole.step_down(&sent, "prompt_cache_options"));
+        assert_eq!(whole.cache(), CacheControl::Untold);
     }
 
     #[test]

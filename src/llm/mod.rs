@@ -3,6 +3,7 @@
 pub mod answer_writer;
 pub mod asker;
 pub mod batcher;
+pub mod budget;
 pub mod codes;
 pub mod dedupe;
 pub mod dialect;
@@ -17,6 +18,7 @@ pub mod one_line;
 pub mod output_budget;
 pub mod price;
 pub mod prompt;
+pub mod prompt_ceiling;
 pub mod prompt_reader;
 pub mod provider;
 pub mod reply_matcher;

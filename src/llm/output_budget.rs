@@ -85,6 +85,7 @@ impl OutputBudget {
             completion: Tokens(reply.ceil() as u32).min(self.max_completion_tokens(answer)),
             reasoning: Tokens(self.reasoning.value.round() as u32),
             cached: Tokens((f64::from(prompt.0) * self.cached_share.value) as u32),
+            written: Tokens::ZERO,
         }
     }
 
@@ -182,6 +183,7 @@ mod tests {
             completion: Tokens(completion),
             reasoning: Tokens(reasoning),
             cached: Tokens::ZERO,
+            written: Tokens::ZERO,
         }
     }
 

@@ -115,8 +115,7 @@ impl std::fmt::Debug for TokenCounter {
 /// tokenizers are not public, are counted in the newer one; their `usage` settles the difference.
 pub fn vocabulary_of(model: &str) -> Vocabulary {
     let name = model.to_ascii_lowercase();
-    let name = name.strip_prefix("ft:").unwrap_or(&name);
-    let name = name.rsplit('/').next().unwrap_or(name);
+    let name = bare_name(&name);
     let is_gpt_4 =
         name.strip_prefix("gpt-4").is_some_and(|rest| !rest.starts_with(['o', '.', '1', '5']));
     if is_gpt_4 || name.starts_with("gpt-3.5") || name.starts_with("gpt-35") {
@@ -124,6 +123,22 @@ pub fn vocabulary_of(model: &str) -> Vocabulary {
     } else {
         Vocabulary::O200k
     }
+}
+
+/// Whether `model` is, by its name, one whose vocabulary is public: one of OpenAI's.
+pub fn is_vocabulary_known(model: &str) -> bool {
+    let name = model.to_ascii_lowercase();
+    let name = bare_name(&name);
+    let is_of_the_o_series = |name: &str| {
+        name.strip_prefix('o').is_some_and(|rest| rest.starts_with(|it: char| it.is_ascii_digit()))
+    };
+    name.starts_with("gpt-") || name.starts_with("chatgpt-") || is_of_the_o_series(name)
+}
+
+/// A lower-case name without the maker's before it and without the mark of a fine-tuned model.
+fn bare_name(name: &str) -> &str {
+    let name = name.strip_prefix("ft:").unwrap_or(name);
+    name.rsplit('/').next().unwrap_or(name)
 }
 
 struct Piece<'a> {
@@ -179,6 +194,16 @@ mod tests {
     use super::*;
 
     const BOTH: [Vocabulary; 2] = [Vocabulary::O200k, Vocabulary::Cl100k];
+
+    #[test]
+    fn the_vocabularies_of_openais_models_are_known() {
+        for known in ["gpt-4o-mini", "openai/gpt-oss-20b", "o4-mini", "ft:gpt-4o-mini:us::x"] {
+            assert!(is_vocabulary_known(known), "{known}");
+        }
+        for other in ["llama-3.1-8b", "claude-haiku-4-5", "olmo-2", "lexical", ""] {
+            assert!(!is_vocabulary_known(other), "{other}");
+        }
+    }
 
     #[test]
     fn known_counts() {

@@ -5,11 +5,11 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use super::claim::Claimant;
-use super::journal::{PastCharge, SYNC_WITHIN, past_charges, replay};
+use super::journal::{PastCharge, SYNC_WITHIN, past_bill, past_charges, replay};
 use super::output_folder::tests::{spec, spent, write_all};
 use super::part_writer::tests::sealed;
 use super::*;
-use crate::domain::{Charge, LabelIndex, Outcome, PartNumber, Tokens, UnixMillis};
+use crate::domain::{Billed, Charge, LabelIndex, Outcome, PartNumber, Tokens, UnixMillis};
 
 fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/formats/v1/out")
@@ -54,6 +54,8 @@ fn an_output_of_version_1_is_read_with_all_that_it_holds() {
     assert_eq!(replies, [journal::tests_support::reply_for(1, &[0, 12])]);
     let charges = past_charges(&folder, UnixMillis(1_800_000_001_000)).unwrap();
     let at = UnixMillis(1_800_000_000_500);
+    let billed = past_bill(&folder, found.fingerprint, Billed::NOTHING).unwrap();
+    assert_eq!(billed.tokens(), 720 + 900);
     assert_eq!(
         charges,
         [
@@ -147,16 +149,18 @@ fn write_samples() {
         job: open.fingerprint(),
         run: "r1".into(),
         started: UnixMillis(1_800_000_000_000),
+        least_billed: Billed::NOTHING,
         plan: open.plan().clone(),
         sync_within: SYNC_WITHIN,
         segment_bytes: journal::SEGMENT_BYTES,
     };
     let mut journal = journal::Journal::open(spec, &journal::Replay::default(), |_| true).unwrap();
     let at = UnixMillis(1_800_000_000_500);
-    journal.call_sent(1, Charge::of_tokens(Tokens(900)), at).unwrap();
+    let most = Billed::of_tokens(Tokens(800), Tokens(100));
+    journal.call_sent(1, Charge::of_tokens(Tokens(900)), most, at).unwrap();
     journal.reply(&journal::tests_support::reply_for(1, &[0, 12])).unwrap();
-    journal.call_settled(1, Charge::of_tokens(Tokens(720))).unwrap();
-    journal.call_sent(2, Charge::of_tokens(Tokens(900)), at).unwrap();
+    journal.call_settled(1, Charge::of_tokens(Tokens(720)), most).unwrap();
+    journal.call_sent(2, Charge::of_tokens(Tokens(900)), most, at).unwrap();
     journal.close().unwrap();
     let claimant = Claimant {
         version: FORMAT_VERSION,

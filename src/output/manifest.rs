@@ -17,7 +17,7 @@ use super::names::{self, Generation};
 use super::part_identity::{PartIdentity, UnlabelledRows};
 use super::part_rows::RowRuns;
 use super::store::{Store, StoreError};
-use crate::domain::{PartNumber, PositionRange, RowId, UnixMillis, hex};
+use crate::domain::{Billed, PartNumber, PositionRange, RowId, UnixMillis, hex};
 
 /// Threads that read records.
 const READERS: usize = 16;
@@ -75,6 +75,29 @@ pub struct Spent {
     pub completion_tokens: u64,
     /// Calls.
     pub calls: u64,
+    /// Of `prompt_tokens`: tokens that were read from the provider's cache.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cached_tokens: u64,
+    /// Of `prompt_tokens`: tokens that were written into the provider's cache.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cache_write_tokens: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_zero(tokens: &u64) -> bool {
+    *tokens == 0
+}
+
+impl Spent {
+    /// What that was billed as.
+    pub fn billed(&self) -> Billed {
+        Billed {
+            prompt: self.prompt_tokens,
+            cached: self.cached_tokens,
+            written: self.cache_write_tokens,
+            completion: self.completion_tokens,
+        }
+    }
 }
 
 impl std::ops::AddAssign for Spent {
@@ -82,6 +105,8 @@ impl std::ops::AddAssign for Spent {
         self.prompt_tokens += other.prompt_tokens;
         self.completion_tokens += other.completion_tokens;
         self.calls += other.calls;
+        self.cached_tokens += other.cached_tokens;
+        self.cache_write_tokens += other.cache_write_tokens;
     }
 }
 
@@ -305,7 +330,8 @@ mod tests {
             model: "gpt-4o-mini".into(),
             run: "r1".into(),
         };
-        let spent = Spent { prompt_tokens: 100, completion_tokens: 10, calls: 1 };
+        let spent =
+            Spent { prompt_tokens: 100, completion_tokens: 10, calls: 1, ..Spent::default() };
         PartRecord::of(
             identity,
             generation,

@@ -329,6 +329,11 @@ impl OpenOutput {
         &self.found.records
     }
 
+    /// What all records together say was spent.
+    pub fn spent(&self) -> super::Spent {
+        self.found.spent
+    }
+
     /// What had to be put right.
     pub fn recovery(&self) -> &Recovery {
         &self.recovery
@@ -531,7 +536,7 @@ pub(in crate::output) mod tests {
     }
 
     pub(in crate::output) fn spent() -> Spent {
-        Spent { prompt_tokens: 100, completion_tokens: 10, calls: 1 }
+        Spent { prompt_tokens: 100, completion_tokens: 10, calls: 1, ..Spent::default() }
     }
 
     /// Every file below `folder` with its bytes.

@@ -5,6 +5,7 @@
 
 mod calls;
 mod commits;
+mod costs;
 mod replies;
 
 use std::collections::VecDeque;
@@ -28,6 +29,7 @@ use super::writer::Writer;
 use crate::domain::event::{Source, WaitFor};
 use crate::domain::{Event, EventSink, JobSpec, Moment, Outcome, Position, Row, TextHash};
 use crate::llm::batcher::Batcher;
+use crate::llm::budget::Budget;
 use crate::llm::dedupe::{self, Dedupe, Met};
 use crate::llm::governor::Governor;
 use crate::output::OutputError;
@@ -50,6 +52,7 @@ pub(super) struct Parts {
     pub(super) line: Line,
     pub(super) events: Arc<dyn EventSink>,
     pub(super) governor: Governor,
+    pub(super) budget: Budget,
     pub(super) batcher: Batcher,
     pub(super) dedupe: Dedupe<Position>,
     pub(super) open: OpenParts,

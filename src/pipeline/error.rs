@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::domain::event::RunEnd;
 use crate::domain::{PartNumber, Tokens};
 use crate::input::InputError;
+use crate::llm::budget::{BoundName, Exhausted};
 use crate::llm::provider::ProviderError;
 use crate::output::{OutputError, PartError, PartSchemaError};
 
@@ -32,6 +33,19 @@ pub enum RunError {
         limit: Tokens,
         /// The setting that gives the bound.
         setting: &'static str,
+    },
+    /// A bound on money, and nobody knows what a token costs.
+    #[error(
+        "limits.max_cost needs prices, and the table ({table}) has none for `{model}` at {host}: give \
+         `input` and `output` in [price], or --price-in and --price-out, dollars for a million tokens"
+    )]
+    NoPrice {
+        /// The model.
+        model: String,
+        /// Where it is asked.
+        host: String,
+        /// The table and its date.
+        table: &'static str,
     },
     /// Every row has a label or no text.
     #[error("no row of the input has to be asked: each has a label already, or no text")]
@@ -138,6 +152,7 @@ impl RunError {
             | RunError::PartSchema(_)
             | RunError::PromptTooLong { .. }
             | RunError::NothingToAsk
+            | RunError::NoPrice { .. }
             | RunError::OutputInsideInput(_)
             | RunError::CanNotGrow { .. }
             | RunError::CanNotCompare { .. } => FailureKind::Usage,
@@ -161,6 +176,8 @@ pub(super) enum Stopped {
     Provider(String),
     /// Quota or money.
     Quota(String),
+    /// The job's own bound on what it may cost; whether this run made a call.
+    Budget { exhausted: Exhausted, has_asked: bool },
     /// Storage, for good.
     Storage(OutputError),
     /// Storage, with nothing but failures for so long; the last of them.
@@ -176,7 +193,7 @@ impl Stopped {
         match self {
             Stopped::Interrupted => RunEnd::Interrupted,
             Stopped::Provider(_) => RunEnd::Provider,
-            Stopped::Quota(_) => RunEnd::Quota,
+            Stopped::Quota(_) | Stopped::Budget { .. } => RunEnd::Quota,
             Stopped::Reading(error) if error.kind() == FailureKind::Usage => RunEnd::Input,
             Stopped::Storage(_)
             | Stopped::StorageFailing { .. }
@@ -189,6 +206,10 @@ impl Stopped {
         match self {
             Stopped::Interrupted => None,
             Stopped::Provider(words) | Stopped::Quota(words) => Some(words.clone()),
+            Stopped::Budget { exhausted, has_asked: true } => Some(exhausted.to_string()),
+            Stopped::Budget { exhausted, has_asked: false } => {
+                Some(format!("{exhausted} (this run made no call)"))
+            }
             Stopped::Storage(error) => Some(with_sources(error)),
             Stopped::StorageFailing { error, failing_for } => {
                 let seconds = failing_for.as_secs();
@@ -201,10 +222,14 @@ impl Stopped {
         }
     }
 
-    /// What a person has to do before the same command can go on, where storage stopped the run.
+    /// What a person has to do before the same command can go on, where that is known.
     pub(super) fn remedy(&self) -> Option<&'static str> {
         match self {
             Stopped::Interrupted | Stopped::Provider(_) | Stopped::Quota(_) => None,
+            Stopped::Budget { exhausted, .. } => Some(match exhausted.bound {
+                BoundName::Cost => "raise limits.max_cost",
+                BoundName::Tokens => "raise limits.max_tokens",
+            }),
             Stopped::Storage(error) | Stopped::StorageFailing { error, .. } => remedy(error),
             Stopped::StorageSilent { .. } => Some("see to the storage"),
             Stopped::Reading(error) if error.kind() == FailureKind::Usage => Some("mend the input"),

@@ -124,6 +124,7 @@ impl World {
                 reply_timeout: Duration::ZERO,
             },
             limits: Limits::default(),
+            budget: Default::default(),
             batch: BatchSpec {
                 rows_per_call: NonZeroU32::new(3).unwrap(),
                 tokens_per_call: Tokens(2_000),

@@ -73,6 +73,7 @@ pub async fn preview(job: &JobSpec, context: RunContext) -> Result<Preview, RunE
     let keys = KeyStream::new([0; 32], &setup::run_name(context.clock.wall())?);
     let provider = Arc::clone(&context.provider);
     let asker = Asker::new(Arc::clone(&prompt), keys, provider, &job.model);
+    let asker = asker.cached_by(&job.budget);
     setup::batch_limits(job, &asker, None)?;
     let mut batch = 0;
     let (call, reply, took) = loop {

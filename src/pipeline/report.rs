@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::error::Stopped;
 use super::tally::Tally;
 use crate::domain::event::RunEnd;
-use crate::domain::{Event, Plan, Reason};
+use crate::domain::{Billed, Event, Plan, Reason};
 use crate::output::PartRecord;
 
 /// The end of a run, in numbers.
@@ -36,6 +36,10 @@ pub struct RunReport {
     pub prompt_tokens: u64,
     /// Tokens of this run's replies, as the provider reported them.
     pub completion_tokens: u64,
+    /// What this run's calls were billed for; those without an account in the worst case.
+    pub billed: Billed,
+    /// The same over all runs.
+    pub billed_in_all: Billed,
     /// Rows that this run settled, from whatever source.
     pub settled: u64,
     /// Of those, rows that the model was asked about.
@@ -69,6 +73,8 @@ impl RunReport {
             failures: BTreeMap::new(),
             prompt_tokens: 0,
             completion_tokens: 0,
+            billed: Billed::NOTHING,
+            billed_in_all: Billed::NOTHING,
             settled: 0,
             asked: 0,
             unwritten: 0,
@@ -86,12 +92,20 @@ impl RunReport {
         report
     }
 
-    /// Adds what a run did and how it ended.
-    pub(super) fn add_run(&mut self, tally: Tally, stopped: Option<Stopped>, took: Duration) {
+    /// Adds what a run did and how it ended; `billed_before` is what earlier ones were billed for.
+    pub(super) fn add_run(
+        &mut self,
+        tally: Tally,
+        billed_before: Billed,
+        stopped: Option<Stopped>,
+        took: Duration,
+    ) {
         self.calls = tally.calls;
         self.failures = tally.failures;
         self.prompt_tokens = tally.prompt_tokens;
         self.completion_tokens = tally.completion_tokens;
+        self.billed = tally.billed;
+        self.billed_in_all = billed_before + tally.billed;
         self.settled = tally.labelled + tally.unlabelled;
         self.asked = tally.asked;
         self.unwritten = tally.unwritten;

@@ -1,6 +1,6 @@
 //! What a run is set up with: the prompt, the job's identity, and how large a call may be.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +8,13 @@ use std::time::Duration;
 use super::RunError;
 use super::free_space::Need;
 use super::work::Work;
-use crate::domain::spec::{IdSource, ProviderKind};
-use crate::domain::{Clock, JobSpec, Location, Tokens, UnixMillis};
+use crate::domain::spec::{BudgetSpec, IdSource, ProviderKind};
+use crate::domain::{Billed, Clock, Dollars, Event, JobSpec, Location, Tokens, UnixMillis};
 use crate::input::{InputFile, OrderedInput, ROW_NUMBER_COLUMN};
 use crate::llm::asker::Asker;
 use crate::llm::batcher::BatchLimits;
 use crate::llm::governor::{Governor, PastCharge};
+use crate::llm::price::PRICE_TABLE;
 use crate::llm::prompt::Prompt;
 use crate::llm::provider::Endpoint;
 use crate::llm::token_counter::TokenCounter;
@@ -202,6 +203,49 @@ pub(super) fn id_column(job: &JobSpec) -> &str {
         IdSource::Column(name) => name,
         IdSource::RowNumber => ROW_NUMBER_COLUMN,
     }
+}
+
+/// Refuses a bound on money where nobody knows what tokens cost.
+///
+/// # Errors
+/// [`RunError::NoPrice`].
+pub(super) fn refuse_an_unpriced_bound(job: &JobSpec) -> Result<(), RunError> {
+    let is_free = job.model.provider == ProviderKind::Lexical;
+    match job.budget.max_cost {
+        Some(_) if job.budget.price.is_none() && !is_free => Err(RunError::NoPrice {
+            model: job.model.name.clone(),
+            host: host(job),
+            table: PRICE_TABLE,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// What the output's own records say that earlier runs were billed for, or its journal if that knows
+/// of more, as it does unless it was lost.
+///
+/// # Errors
+/// If the journal can't be read.
+pub(super) fn billed_before(output: &OpenOutput) -> Result<Billed, RunError> {
+    let folder = output.folder().journal_folder();
+    let bill = journal::past_bill(&folder, output.fingerprint(), output.spent().billed());
+    Ok(bill.map_err(OutputError::from)?)
+}
+
+/// What the job has been billed for so far, where something of it has a price or a bound.
+pub(super) fn spending(job: &JobSpec, billed: Billed, is_final: bool) -> Option<Event> {
+    let BudgetSpec { max_cost, max_tokens, price, .. } = &job.budget;
+    if max_cost.is_none() && max_tokens.is_none() && price.is_none() {
+        return None;
+    }
+    Some(Event::Spending {
+        tokens: billed.tokens(),
+        cost_usd: price.as_ref().map(|price| price.cost(&billed).to_f64()),
+        max_tokens: max_tokens.map(NonZeroU64::get),
+        max_cost_usd: max_cost.map(Dollars::to_f64),
+        prices: price.as_ref().map(|price| price.source.clone()),
+        is_final,
+    })
 }
 
 /// A governor that knows what earlier runs were charged as far back as any limit does.

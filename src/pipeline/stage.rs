@@ -13,10 +13,11 @@ use super::standing_rows::StandingRows;
 use super::work::Work;
 use super::writer::Writer;
 use super::{RunContext, setup};
-use crate::domain::{Codebook, Event, JobSpec};
+use crate::domain::{Billed, Codebook, Event, JobSpec};
 use crate::input::OrderedInput;
 use crate::llm::asker::Asker;
 use crate::llm::batcher::{BatchLimits, Batcher};
+use crate::llm::budget::Budget;
 use crate::llm::dedupe::Dedupe;
 use crate::llm::governor::Governor;
 use crate::llm::keys::KeyStream;
@@ -30,6 +31,8 @@ pub(super) struct Staged {
     asker: Arc<Asker>,
     governor: Governor,
     batcher: Batcher,
+    /// What earlier runs were billed for.
+    billed_before: Billed,
 }
 
 impl Staged {
@@ -48,10 +51,16 @@ impl Staged {
         let keys = KeyStream::new(secret, run);
         let provider = Arc::clone(&context.provider);
         let asker = Asker::new(Arc::clone(&prompt), keys, provider, &job.model);
-        let asker = Arc::new(asker.counted_by(job.limits.rules));
+        let asker = Arc::new(asker.counted_by(job.limits.rules).cached_by(&job.budget));
         let governor = setup::governor(job, &folder.journal_folder(), &*context.clock)?;
         let limits = setup::batch_limits(job, &asker, governor.largest_call())?;
-        Ok(Staged { prompt, asker, governor, batcher: Batcher::new(limits) })
+        let (batcher, billed_before) = (Batcher::new(limits), Billed::NOTHING);
+        Ok(Staged { prompt, asker, governor, batcher, billed_before })
+    }
+
+    /// The same after earlier runs that were billed for `billed_before`.
+    pub(super) fn after(self, billed_before: Billed) -> Staged {
+        Staged { billed_before, ..self }
     }
 
     /// The job's labels.
@@ -77,7 +86,7 @@ impl Staged {
         run: &str,
         context: RunContext,
     ) -> Result<Parts, RunError> {
-        let Staged { prompt, asker, governor, batcher } = self;
+        let Staged { prompt, asker, governor, batcher, billed_before } = self;
         let (plan, codebook) = (output.plan().clone(), Arc::clone(prompt.codebook()));
         let (priors, journal) = open_journal(job, &output, &work, run, &codebook, &context)?;
         let mut dedupe = Dedupe::new(job.batch.dedupe_texts);
@@ -98,6 +107,7 @@ impl Staged {
             line: Line { asker, journal, codebook, clock: Arc::clone(&clock) },
             events: context.events,
             governor,
+            budget: Budget::new(job.budget.clone(), billed_before),
             batcher,
             dedupe,
             open: OpenParts::new(plan),
@@ -151,6 +161,7 @@ fn open_journal(
         job: fingerprint,
         run: run.to_owned(),
         started: context.clock.wall(),
+        least_billed: output.spent().billed(),
         plan: plan.clone(),
         sync_within: journal::SYNC_WITHIN,
         segment_bytes: journal::SEGMENT_BYTES,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::domain::event::Source;
-use crate::domain::{Event, EventSink, Tokens, Usage};
+use crate::domain::{Billed, Event, EventSink, Tokens, Usage};
 use crate::output::Spent;
 
 /// Counters of one run.
@@ -29,6 +29,8 @@ pub(super) struct Tally {
     pub(super) asked: u64,
     /// Failed calls by kind.
     pub(super) failures: BTreeMap<&'static str, u64>,
+    /// What this run's calls were billed for; those without an account in the worst case.
+    pub(super) billed: Billed,
     /// Spent since the last sealed part.
     spent: Spent,
     /// Settled since the last report.
@@ -55,6 +57,9 @@ impl Tally {
         self.completion_tokens += u64::from(usage.completion.0);
         self.spent.prompt_tokens += u64::from(usage.prompt.0);
         self.spent.completion_tokens += u64::from(usage.completion.0);
+        let billed = Billed::of_usage(usage);
+        self.spent.cached_tokens += billed.cached;
+        self.spent.cache_write_tokens += billed.written;
     }
 
     pub(super) fn call_failed(&mut self, kind: &'static str) {

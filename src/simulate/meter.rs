@@ -1,5 +1,6 @@
 //! Counts tokens the way the simulated service does.
 
+use super::prompt_cache::CacheUse;
 use super::settings::Settings;
 use crate::domain::Usage;
 use crate::domain::spec::Vocabulary;
@@ -73,12 +74,13 @@ impl Meter {
     }
 
     /// What a reply reports.
-    pub(super) fn usage(&self, prompt: u32, fitted: &Fitted) -> Usage {
+    pub(super) fn usage(&self, prompt: u32, cache: CacheUse, fitted: &Fitted) -> Usage {
         Usage {
             prompt: Tokens(prompt),
             completion: Tokens(fitted.completion),
             reasoning: Tokens(fitted.hidden),
-            cached: Tokens::ZERO,
+            cached: Tokens(cache.cached),
+            written: Tokens(cache.written),
         }
     }
 

@@ -12,6 +12,7 @@ mod connections;
 mod gauge;
 pub mod gold;
 mod meter;
+mod prompt_cache;
 mod rate_headers;
 mod reply;
 mod server;

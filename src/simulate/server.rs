@@ -22,6 +22,7 @@ use super::act::{Act, Headers, OpenRequest, error_response, with_headers};
 use super::answers::{Answers, AskedRow};
 use super::connections::Connection;
 use super::meter::{Fitted, Meter};
+use super::prompt_cache::{Breakpoint, CacheUse, Prefix, PromptCache};
 use super::rate_headers::{rate_headers, retry_after, whole_seconds};
 use super::reply::{Fate, compose};
 use super::settings::{Admission, Refusal, Settings};
@@ -31,7 +32,7 @@ use super::wire::{REFUSAL_TEXT, Said, WireError, WireRequest, completion};
 use crate::domain::Moment;
 use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::spec::AnswerForm;
-use crate::llm::fitted_prompt::{FittedPrompt, PromptCache};
+use crate::llm::fitted_prompt::{self, FittedPrompt};
 use crate::llm::prompt_reader::read_rows;
 use crate::llm::provider::ResponseFormat;
 
@@ -45,9 +46,10 @@ pub(super) struct Server {
     settings: Settings,
     meter: Meter,
     answers: Answers,
-    prompts: PromptCache,
+    prompts: fitted_prompt::PromptCache,
     clock: SystemClock,
     tally: Mutex<Tally>,
+    prompt_cache: Mutex<PromptCache>,
     arrivals: AtomicU64,
     closing: watch::Receiver<bool>,
 }
@@ -126,9 +128,10 @@ impl Server {
         Server {
             meter: Meter::new(&settings),
             answers,
-            prompts: PromptCache::default(),
+            prompts: fitted_prompt::PromptCache::default(),
             clock: SystemClock::start(),
             tally: Mutex::new(Tally::new(&settings)),
+            prompt_cache: Mutex::default(),
             arrivals: AtomicU64::new(0),
             closing,
             settings,
@@ -210,8 +213,16 @@ impl Server {
             } else {
                 let created = self.clock.wall().0 / 1000;
                 let text = &draft.content[..draft.visible.bytes];
-                let usage = self.meter.usage(prompt, &draft.visible);
-                let body = completion(number, created, &request.model, draft.said, text, &usage);
+                let breakpoint = request.breakpoint();
+                let tokens_before = match breakpoint {
+                    Breakpoint::AfterSystem => self.meter.prompt(&fitted, "", schema.as_deref()),
+                    Breakpoint::Implicit | Breakpoint::Nowhere => prompt,
+                };
+                let said = (request.system(), schema.as_deref(), request.user());
+                let cache = self.use_cache(breakpoint, tokens_before, said);
+                let usage = self.meter.usage(prompt, cache, &draft.visible);
+                let usage = Some(&usage).filter(|_| self.tells_usage(number));
+                let body = completion(number, created, &request.model, draft.said, text, usage);
                 (StatusCode::OK, body)
             };
         Decision::Act(Box::new(Act {
@@ -226,6 +237,34 @@ impl Server {
             open: OpenRequest::new(Arc::clone(self), asked, draft.answered),
             headers,
         }))
+    }
+
+    /// Whether reply `number` tells what it used. Drawn apart, so that it moves no other fate.
+    fn tells_usage(&self, number: u64) -> bool {
+        let mut random = ChaCha8Rng::seed_from_u64(!self.settings.seed);
+        random.set_stream(number);
+        random.random::<f64>() >= self.settings.no_usage
+    }
+
+    /// What an admitted request does with the prompt cache: `said` is its system message, its schema
+    /// and its user's message, of which what ends at `breakpoint` has so many tokens.
+    fn use_cache(
+        &self,
+        breakpoint: Breakpoint,
+        tokens: u32,
+        said: (&str, Option<&str>, &str),
+    ) -> CacheUse {
+        if !self.settings.prompt_cache || breakpoint == Breakpoint::Nowhere {
+            return CacheUse::default();
+        }
+        let (system, schema, user) = said;
+        let user = if breakpoint == Breakpoint::Implicit { user } else { "" };
+        let hash = hash_of(&[schema.unwrap_or_default(), system, user].join("\0"));
+        let mut cache = self.prompt_cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = cache.take(Prefix { hash, tokens });
+        drop(cache);
+        self.tally().count_cache(used);
+        used
     }
 
     /// Reads a request that this server can answer.

@@ -72,6 +72,11 @@ pub struct Settings {
     /// Answer by a hash of the text and count a token for every four bytes: nothing is scored, for
     /// measuring how fast a client is. Default: false.
     pub fixed_answer: bool,
+    /// Share of replies without `usage`, as some gateways send them. Default: 0.
+    pub no_usage: f64,
+    /// Keep a prompt cache as GPT-5.6 does: what ends at a breakpoint is written and found again, of
+    /// at least 1,024 tokens; a request that sets none is written as a whole. Default: false.
+    pub prompt_cache: bool,
     /// What the server gets wrong. Default: nothing.
     pub faults: Faults,
 }
@@ -172,6 +177,8 @@ pub enum RefusedParameter {
     ReasoningEffort,
     /// `max_completion_tokens`; `max_tokens` is taken.
     MaxCompletionTokens,
+    /// `prompt_cache_options`, as models before GPT-5.6 and other services.
+    PromptCacheOptions,
 }
 
 /// How a request is refused for what is in it.
@@ -226,6 +233,8 @@ impl Default for Settings {
             gold_text_column: Settings::GOLD_TEXT_COLUMN.to_owned(),
             gold_label_column: Settings::GOLD_LABEL_COLUMN.to_owned(),
             fixed_answer: false,
+            no_usage: 0.0,
+            prompt_cache: false,
             faults: Faults::default(),
         }
     }
@@ -272,7 +281,7 @@ impl Settings {
     /// The first setting that is out of its range.
     pub fn check(&self) -> Result<(), SettingsError> {
         let changes = self.limit_changes.iter().map(|change| ("limit_changes", change.share));
-        let shares = [("second_client", self.second_client)];
+        let shares = [("second_client", self.second_client), ("no_usage", self.no_usage)];
         for (name, value) in self.faults.named().into_iter().chain(shares).chain(changes) {
             if !(0.0..=1.0).contains(&value) {
                 return Err(SettingsError::NotAShare { name, value });
@@ -383,9 +392,10 @@ impl FromStr for RefusedParameter {
             ("temperature", RefusedParameter::Temperature),
             ("reasoning_effort", RefusedParameter::ReasoningEffort),
             ("max_completion_tokens", RefusedParameter::MaxCompletionTokens),
+            ("prompt_cache_options", RefusedParameter::PromptCacheOptions),
         ];
         let in_words = "response_format, json_schema, pattern, temperature, reasoning_effort, \
-                        max_completion_tokens";
+                        max_completion_tokens, prompt_cache_options";
         parse_word(word, &choices, in_words)
     }
 }

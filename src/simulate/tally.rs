@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::account::{Account, Amounts, Counted};
+use super::prompt_cache::CacheUse;
 use super::settings::Settings;
 use super::window::{MINUTE, Overrun, Rolling};
 use crate::domain::{Moment, UnixMillis};
@@ -41,6 +42,10 @@ pub struct Stats {
     pub prompt_tokens: u64,
     /// Completion tokens of admitted requests, as `usage` reports them, hidden ones included.
     pub completion_tokens: u64,
+    /// Of `prompt_tokens`: tokens that came from the prompt cache.
+    pub cached_tokens: u64,
+    /// Of `prompt_tokens`: tokens that were written into it.
+    pub cache_write_tokens: u64,
     /// Tokens that were charged to the rolling minute.
     pub charged_tokens: u64,
     /// The most tokens that any 60 seconds were charged.
@@ -240,6 +245,12 @@ impl Tally {
             self.charged_by_second.resize(second + 1, 0);
         }
         self.charged_by_second[second] += tokens;
+    }
+
+    /// Counts what an admitted request did with the prompt cache.
+    pub(super) fn count_cache(&mut self, used: CacheUse) {
+        self.counts.cached_tokens += u64::from(used.cached);
+        self.counts.cache_write_tokens += u64::from(used.written);
     }
 
     /// Ends an admitted request: `asked` are its rows, `answered` those of them that its reply

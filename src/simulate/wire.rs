@@ -8,6 +8,7 @@ use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::prompt_cache::Breakpoint;
 use super::settings::RefusedParameter;
 use crate::domain::Usage;
 use crate::llm::provider::ResponseFormat;
@@ -26,6 +27,7 @@ pub(super) struct WireRequest {
     pub(super) max_completion_tokens: Option<u32>,
     /// The older name of the same.
     pub(super) max_tokens: Option<u32>,
+    prompt_cache_options: Option<CacheOptions>,
     temperature: Option<IgnoredAny>,
     reasoning_effort: Option<IgnoredAny>,
     #[serde(default)]
@@ -39,7 +41,23 @@ pub(super) struct Message {
     pub(super) role: String,
     /// What is said: a text, or a list of parts whose texts are joined.
     #[serde(deserialize_with = "joined_text")]
-    pub(super) content: String,
+    pub(super) content: Content,
+}
+
+/// What a message says.
+#[derive(Debug, Default)]
+pub(super) struct Content {
+    /// Its text.
+    pub(super) text: String,
+    /// Whether a part of it ends what goes into the prompt cache.
+    has_breakpoint: bool,
+}
+
+/// `prompt_cache_options`.
+#[derive(Debug, Deserialize)]
+struct CacheOptions {
+    #[serde(default)]
+    mode: String,
 }
 
 /// `response_format`.
@@ -59,34 +77,36 @@ pub(super) struct WireSchema {
     pub(super) schema: Option<Value>,
 }
 
-fn joined_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+fn joined_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Content, D::Error> {
     #[derive(Deserialize)]
     struct Part {
         #[serde(default)]
         text: String,
+        prompt_cache_breakpoint: Option<IgnoredAny>,
     }
     struct TextOrParts;
     impl<'de> Visitor<'de> for TextOrParts {
-        type Value = String;
+        type Value = Content;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("a text or a list of parts")
         }
 
-        fn visit_str<E>(self, text: &str) -> Result<String, E> {
-            Ok(text.to_owned())
+        fn visit_str<E>(self, text: &str) -> Result<Content, E> {
+            Ok(Content { text: text.to_owned(), has_breakpoint: false })
         }
 
-        fn visit_string<E>(self, text: String) -> Result<String, E> {
-            Ok(text)
+        fn visit_string<E>(self, text: String) -> Result<Content, E> {
+            Ok(Content { text, has_breakpoint: false })
         }
 
-        fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<String, A::Error> {
-            let mut text = String::new();
+        fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Content, A::Error> {
+            let mut content = Content::default();
             while let Some(part) = parts.next_element::<Part>()? {
-                text.push_str(&part.text);
+                content.text.push_str(&part.text);
+                content.has_breakpoint |= part.prompt_cache_breakpoint.is_some();
             }
-            Ok(text)
+            Ok(content)
         }
     }
     deserializer.deserialize_any(TextOrParts)
@@ -95,15 +115,29 @@ fn joined_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::
 impl WireRequest {
     /// The text of the first system message; empty if there is none.
     pub(super) fn system(&self) -> &str {
-        let mut said =
-            self.messages.iter().filter(|it| it.role == "system" || it.role == "developer");
-        said.next().map_or("", |message| &message.content)
+        self.system_content().map_or("", |content| &content.text)
+    }
+
+    fn system_content(&self) -> Option<&Content> {
+        let is_system = |it: &&Message| it.role == "system" || it.role == "developer";
+        self.messages.iter().find(is_system).map(|message| &message.content)
+    }
+
+    /// Where what goes into the prompt cache ends.
+    pub(super) fn breakpoint(&self) -> Breakpoint {
+        let is_explicit =
+            self.prompt_cache_options.as_ref().is_some_and(|options| options.mode == "explicit");
+        match self.system_content() {
+            _ if !is_explicit => Breakpoint::Implicit,
+            Some(system) if system.has_breakpoint => Breakpoint::AfterSystem,
+            _ => Breakpoint::Nowhere,
+        }
     }
 
     /// The text of the last user message; empty if there is none.
     pub(super) fn user(&self) -> &str {
         let mut said = self.messages.iter().rev().filter(|it| it.role == "user");
-        said.next().map_or("", |message| &message.content)
+        said.next().map_or("", |message| &message.content.text)
     }
 
     /// Most tokens of the reply, by either name.
@@ -170,6 +204,9 @@ impl WireRequest {
             }),
             RefusedParameter::ReasoningEffort => self.reasoning_effort.map(|_| {
                 WireError::unsupported("reasoning_effort", "is not supported with this model.")
+            }),
+            RefusedParameter::PromptCacheOptions => self.prompt_cache_options.as_ref().map(|_| {
+                WireError::unsupported("prompt_cache_options", "is not supported with this model.")
             }),
             RefusedParameter::MaxCompletionTokens => self.max_completion_tokens.map(|_| {
                 WireError::unsupported(
@@ -302,7 +339,7 @@ pub(super) fn completion(
     model: &str,
     said: Said,
     content: &str,
-    usage: &Usage,
+    usage: Option<&Usage>,
 ) -> Value {
     let (content, refusal, finish) = match said {
         Said::Whole => (Some(content), None, "stop"),
@@ -321,13 +358,16 @@ pub(super) fn completion(
             "logprobs": null,
             "finish_reason": finish,
         }],
-        "usage": {
+        "usage": usage.map(|usage| serde_json::json!({
             "prompt_tokens": usage.prompt,
             "completion_tokens": usage.completion,
             "total_tokens": usage.total(),
-            "prompt_tokens_details": { "cached_tokens": usage.cached },
+            "prompt_tokens_details": {
+                "cached_tokens": usage.cached,
+                "cache_write_tokens": usage.written,
+            },
             "completion_tokens_details": { "reasoning_tokens": usage.reasoning },
-        },
+        })),
     })
 }
 
@@ -372,6 +412,7 @@ mod tests {
             "temperature": 0,
             "reasoning_effort": "low",
             "max_completion_tokens": 10,
+            "prompt_cache_options": {"mode": "explicit"},
             "response_format": {"type": "json_schema", "json_schema": {
                 "schema": {"properties": {"r": {"items": {"pattern": "^a$"}}}}}},
         }));
@@ -383,6 +424,7 @@ mod tests {
             (RefusedParameter::Temperature, "temperature"),
             (RefusedParameter::ReasoningEffort, "reasoning_effort"),
             (RefusedParameter::MaxCompletionTokens, "max_completion_tokens"),
+            (RefusedParameter::PromptCacheOptions, "prompt_cache_options"),
         ] {
             let error = full.refused(&[parameter]).unwrap();
             assert_eq!((error.status, error.param), (400, Some(named)));
@@ -392,6 +434,23 @@ mod tests {
         let object = request(json!({"messages": [], "response_format": {"type": "json_object"}}));
         assert_eq!(object.refused(&[RefusedParameter::JsonSchema]), None);
         assert!(object.refused(&[RefusedParameter::ResponseFormat]).is_some());
+    }
+
+    #[test]
+    fn a_breakpoint_counts_where_the_request_says_that_it_does() {
+        let at = |options: Value, part: Value| {
+            request(json!({
+                "prompt_cache_options": options,
+                "messages": [{"role": "system", "content": [part]}],
+            }))
+            .breakpoint()
+        };
+        let explicit = || json!({"mode": "explicit"});
+        let plain = || json!({"type": "text", "text": "a"});
+        let marked = || json!({"text": "a", "prompt_cache_breakpoint": {"mode": "explicit"}});
+        assert_eq!(at(explicit(), marked()), Breakpoint::AfterSystem);
+        assert_eq!(at(explicit(), plain()), Breakpoint::Nowhere);
+        assert_eq!(at(Value::Null, marked()), Breakpoint::Implicit);
     }
 
     #[test]

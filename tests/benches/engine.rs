@@ -111,6 +111,7 @@ fn job(input: Location, out: Location, rows_per_call: NonZeroU32) -> Result<JobS
             reply_timeout: Duration::from_secs(300),
         },
         limits: Limits::default(),
+        budget: Default::default(),
         batch: BatchSpec {
             rows_per_call,
             tokens_per_call: Tokens(32_000),

@@ -71,6 +71,7 @@ pub fn orders_job(input: &Path, output: &Path, rows_per_part: u32) -> JobSpec {
             reply_timeout: Duration::from_secs(10),
         },
         limits: Limits::default(),
+        budget: Default::default(),
         batch: BatchSpec {
             rows_per_call: NonZeroU32::new(5).unwrap(),
             tokens_per_call: Tokens(8_000),

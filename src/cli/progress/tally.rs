@@ -100,6 +100,7 @@ impl Tally {
             | Event::CommitStalled { .. }
             | Event::JournalReplayed { .. }
             | Event::ScorerFitted { .. }
+            | Event::Spending { .. }
             | Event::Held { .. }
             | Event::DailyLimitUsed { .. }
             | Event::Warning { .. }

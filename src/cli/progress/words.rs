@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::cli::console::one_line;
+use crate::cli::summary_view::dollars;
 use crate::domain::event::{Event, WaitFor};
 
 pub use crate::domain::grouped;
@@ -41,6 +42,7 @@ pub fn wait(wait: WaitFor) -> &'static str {
         WaitFor::RetryAfter => "provider's retry-after",
         WaitFor::Backoff => "backing off",
         WaitFor::Replies => "replies",
+        WaitFor::Budget => "room under the bound on cost",
         WaitFor::Storage => "storage",
     }
 }
@@ -95,6 +97,7 @@ pub fn line(event: &Event) -> Option<String> {
             grouped(*most),
             span(super::tally::duration(*resets_in))
         ),
+        Event::Spending { is_final: false, .. } => spending(event)?,
         Event::JournalReplayed { rows } => {
             format!("{} paid answers of an earlier run are taken from its journal", grouped(*rows))
         }
@@ -165,6 +168,23 @@ fn started(event: &Event) -> Option<String> {
     )
 }
 
+/// What the job has cost and may cost.
+fn spending(event: &Event) -> Option<String> {
+    let Event::Spending { tokens, cost_usd, max_tokens, max_cost_usd, prices, .. } = event else {
+        return None;
+    };
+    let cost = cost_usd.map(|cost| format!(", {}", dollars(cost))).unwrap_or_default();
+    let prices = prices.as_ref().map(|prices| format!(" ({prices})")).unwrap_or_default();
+    let bounds =
+        [max_cost_usd.map(dollars), max_tokens.map(|tokens| format!("{} tokens", grouped(tokens)))];
+    let bounds: Vec<String> = bounds.into_iter().flatten().collect();
+    let bounds = match bounds.is_empty() {
+        true => String::new(),
+        false => format!("; it may cost at most {}", bounds.join(" and ")),
+    };
+    Some(format!("the job has cost {} tokens{cost} so far{prices}{bounds}", grouped(*tokens)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +194,27 @@ mod tests {
     fn numbers_are_grouped_by_three() {
         let grouped = [0, 999, 1_000, 1_234_567].map(grouped);
         assert_eq!(grouped, ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn what_the_job_may_cost_stands_beside_what_it_has_cost() {
+        let spending = |prices: Option<&str>, max_tokens| Event::Spending {
+            tokens: 412_000,
+            cost_usd: prices.map(|_| 1.24),
+            max_tokens,
+            max_cost_usd: prices.map(|_| 12.5),
+            prices: prices.map(str::to_owned),
+            is_final: false,
+        };
+        assert_eq!(
+            line(&spending(Some("prices of October 2026"), None)).unwrap(),
+            "the job has cost 412,000 tokens, $1.24 so far (prices of October 2026); it may cost at \
+             most $12.50"
+        );
+        assert_eq!(
+            line(&spending(None, Some(3_000_000))).unwrap(),
+            "the job has cost 412,000 tokens so far; it may cost at most 3,000,000 tokens"
+        );
     }
 
     #[test]

@@ -132,7 +132,7 @@ mod tests {
             ProviderError::OutOfQuota { message: message() },
             ProviderError::Rejected { status: 401, message: message() },
             ProviderError::ServerError { status: 529, message: message(), retry_after: wait },
-            ProviderError::Connection { message: message() },
+            ProviderError::Connection { message: message(), was_sent: true },
             ProviderError::Timeout { after: Duration::from_secs(300) },
         ];
         for error in &errors {

@@ -210,6 +210,8 @@ pub enum ProviderError {
     Connection {
         /// What was wrong, in words.
         message: String,
+        /// Whether the request may have reached the provider, which may then bill it.
+        was_sent: bool,
     },
     /// No reply in time: back off.
     #[error("no reply within {} s", .after.as_secs())]

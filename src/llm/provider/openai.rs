@@ -133,7 +133,7 @@ impl OpenAi {
                         body.len(),
                         innermost(&error)
                     ));
-                    return (body, Err(ProviderError::Connection { message }));
+                    return (body, Err(ProviderError::Connection { message, was_sent: true }));
                 }
                 Ok(Ok(None)) => return (body, Ok(())),
                 Ok(Ok(Some(chunk))) if body.len() + chunk.len() > most => {
@@ -159,7 +159,10 @@ impl OpenAi {
         } else {
             format!("{host} closed the connection without a reply: {}", innermost(error))
         };
-        ProviderError::Connection { message: self.scrubbed(&message) }
+        ProviderError::Connection {
+            message: self.scrubbed(&message),
+            was_sent: !error.is_connect(),
+        }
     }
 
     fn scrubbed(&self, message: &str) -> String {

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use append_file::AppendFile;
 use charges::Charges;
-pub use charges::{PastCharge, past_charges};
+pub use charges::{PastCharge, past_bill, past_charges};
 pub use placement::{absolute, folder_name};
 #[cfg(test)]
 pub(in crate::output) use record::tests as tests_support;
@@ -30,7 +30,7 @@ use syncer::Syncer;
 use super::checked_line;
 use super::job::{FORMAT_VERSION, Fingerprint};
 use super::store::StoreError;
-use crate::domain::{Charge, PartNumber, Plan, UnixMillis};
+use crate::domain::{Billed, Charge, PartNumber, Plan, UnixMillis};
 
 /// Default of [`JournalSpec::sync_within`].
 pub const SYNC_WITHIN: Duration = Duration::from_millis(50);
@@ -48,6 +48,8 @@ pub struct JournalSpec {
     pub run: String,
     /// When this run began.
     pub started: UnixMillis,
+    /// What the job was billed for at the least before this run, by the output's own records.
+    pub least_billed: Billed,
     /// The job's planned rows.
     pub plan: Plan,
     /// Longest time from a write to its sync.
@@ -95,7 +97,7 @@ impl Journal {
         let syncer = Arc::new(syncer.map_err(|source| {
             StoreError::from_io("syncing", spec.folder.display().to_string(), source)
         })?);
-        let charges = Charges::new(&spec.folder, &spec.run, spec.started, Arc::clone(&syncer));
+        let charges = Charges::new(&spec, Arc::clone(&syncer));
         let mut journal = Journal {
             charges,
             active: None,
@@ -113,7 +115,8 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Notes that call `call` of this run is about to be sent, with `reserved` reserved for it.
+    /// Notes that call `call` of this run is about to be sent, with `reserved` reserved for it under
+    /// the limits; it can be billed for `most` at the most.
     ///
     /// # Errors
     /// If it can't be written, or an earlier write could not be synced: then the call must not be
@@ -122,9 +125,10 @@ impl Journal {
         &mut self,
         call: u64,
         reserved: Charge,
+        most: Billed,
         at: UnixMillis,
     ) -> Result<(), StoreError> {
-        self.charges.sent(call, reserved, at)
+        self.charges.sent(call, reserved, most, at)
     }
 
     /// Keeps a reply, before anything is made of it.
@@ -148,12 +152,18 @@ impl Journal {
         Ok(())
     }
 
-    /// Notes what call `call` of this run was charged, or that it failed at a charge of `charged`.
+    /// Notes what call `call` of this run was charged and billed for, or that it failed at a charge of
+    /// `charged`.
     ///
     /// # Errors
     /// If it can't be written, or an earlier write could not be synced.
-    pub fn call_settled(&mut self, call: u64, charged: Charge) -> Result<(), StoreError> {
-        self.charges.settled(call, charged)
+    pub fn call_settled(
+        &mut self,
+        call: u64,
+        charged: Charge,
+        billed: Billed,
+    ) -> Result<(), StoreError> {
+        self.charges.settled(call, charged, billed)
     }
 
     /// Takes note that a part stands, with every answer to its rows so far in it; segments that
@@ -244,6 +254,7 @@ mod tests {
             job: Fingerprint::of(b"job"),
             run: run.to_owned(),
             started: UnixMillis(1_000),
+            least_billed: Billed::NOTHING,
             plan: plan(),
             sync_within: Duration::from_millis(1),
             segment_bytes: 1,
@@ -340,10 +351,10 @@ mod tests {
     fn charges_outlive_the_segments() {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = open(folder.path(), "r1", |_| true);
-        journal.call_sent(1, of(900), UnixMillis(5_000)).unwrap();
+        journal.call_sent(1, of(900), Billed::NOTHING, UnixMillis(5_000)).unwrap();
         journal.reply(&reply_for(1, &[1])).unwrap();
-        journal.call_settled(1, of(700)).unwrap();
-        journal.call_sent(2, of(900), UnixMillis(6_000)).unwrap();
+        journal.call_settled(1, of(700), Billed::NOTHING).unwrap();
+        journal.call_sent(2, of(900), Billed::NOTHING, UnixMillis(6_000)).unwrap();
         journal.part_committed(PartNumber(1)).unwrap();
         journal.close().unwrap();
         assert_eq!(segments(folder.path()), 0);

@@ -9,6 +9,7 @@ use super::Coordinator;
 use crate::domain::event::{Source, WaitFor};
 use crate::domain::limits::OnDailyLimit;
 use crate::domain::{Charge, Event, Moment, Outcome, Reason, Row};
+use crate::llm::asker::PreparedCall;
 use crate::llm::batcher::{TooLong, halve};
 use crate::llm::governor::{Admission, Hold, LimitName, UsedUp};
 use crate::output::Standing;
@@ -46,6 +47,7 @@ impl Coordinator<'_> {
                     return None;
                 }
             }
+            let parcel = self.within_budget(parcel, now)?;
             let estimate = self.parts.line.asker.estimate(&parcel.rows);
             match self.parts.governor.admit(estimate, now) {
                 Admission::Start => self.send(parcel, now),
@@ -114,17 +116,19 @@ impl Coordinator<'_> {
         let number = self.started;
         let prepared = self.parts.line.asker.prepare(&parcel.rows, number);
         let at = self.parts.line.clock.wall();
-        let noted = self.parts.line.journal().call_sent(number, prepared.reserved, at);
+        let PreparedCall { reserved, most, .. } = prepared;
+        let noted = self.parts.line.journal().call_sent(number, reserved, most, at);
         if let Err(error) = noted {
             self.parcels.push_front(parcel);
             return self.stop(Stopped::Storage(error.into()));
         }
-        let reservation = self.parts.governor.reserve(prepared.reserved, now);
+        let reservation = self.parts.governor.reserve(reserved, now);
+        self.parts.budget.reserve(number, most);
         self.tally.call_started();
         self.parts.events.emit(Event::CallStarted {
             call: number,
             rows: parcel.rows.len() as u64,
-            reserved: prepared.reserved.tokens,
+            reserved: reserved.tokens,
             in_flight: self.calls.len() as u64 + 1,
         });
         self.emit_marks();
@@ -200,7 +204,8 @@ impl Coordinator<'_> {
         let is_news = self
             .announced
             .is_none_or(|(told, at)| told != wait || now.since(at) >= Duration::from_secs(1));
-        if !is_news || (seconds < 0.05 && wait != WaitFor::Replies) {
+        let is_for_replies = matches!(wait, WaitFor::Replies | WaitFor::Budget);
+        if !is_news || (seconds < 0.05 && !is_for_replies) {
             return;
         }
         self.announced = Some((wait, now));

@@ -10,9 +10,10 @@ use super::super::settlement::{
 use super::super::suspects::Finding;
 use super::Coordinator;
 use crate::domain::event::Source;
-use crate::domain::{Charge, Event, Moment, Outcome, Reason, Tokens};
+use crate::domain::{Billed, Charge, Event, Moment, Outcome, Reason, Tokens};
 use crate::llm::asker::PreparedCall;
 use crate::llm::batcher::BatchLimits;
+use crate::llm::budget::billed_of_failure;
 use crate::llm::dialect::StepDown;
 use crate::llm::governor::{Failure, Reservation};
 use crate::llm::provider::ProviderError;
@@ -39,6 +40,7 @@ impl Coordinator<'_> {
         let verdict = match result {
             Ok((reply, matched)) => {
                 let charged = self.parts.line.asker.charged(&prepared, &reply);
+                let billed = self.parts.line.asker.billed(&prepared, &reply);
                 let cost = call::cost(&prepared, &reply);
                 self.parts.governor.settle(reservation, charged, now);
                 self.parts.governor.observe(reservation, &reply.rate, now);
@@ -52,7 +54,8 @@ impl Coordinator<'_> {
                 let mut verdict =
                     judge_reply(parcel, finish, hidden, prose, &matched, circumstances);
                 self.raise_or_split(&prepared, &mut verdict);
-                self.note_charge(number, charged);
+                self.settle_bill(number, billed);
+                self.note_charge(number, charged, billed);
                 self.tally.call_answered(cost, &usage);
                 self.parts.events.emit(Event::CallFinished {
                     call: number,
@@ -101,6 +104,11 @@ impl Coordinator<'_> {
         let failure = Failure::of(&error, prepared.reserved);
         let retry_in = self.parts.governor.fail(reservation, failure, now);
         self.emit_holds(now);
+        let billed = billed_of_failure(&error, prepared.most);
+        self.settle_bill(number, billed);
+        if billed != prepared.most {
+            self.note_charge(number, prepared.reserved, billed);
+        }
         if let ProviderError::ParameterRefused { parameter, .. } = &error {
             self.step_down(&prepared, parameter, &error);
         }
@@ -152,9 +160,10 @@ impl Coordinator<'_> {
         self.last_rejection = Some(words);
     }
 
-    /// Writes down what a call was charged, so that a rerun's ledger begins where this one is.
-    fn note_charge(&mut self, call: u64, charged: Charge) {
-        let noted = self.parts.line.journal().call_settled(call, charged);
+    /// Writes down what a call was charged and billed for, so that a rerun's ledgers begin where these
+    /// are.
+    fn note_charge(&mut self, call: u64, charged: Charge, billed: Billed) {
+        let noted = self.parts.line.journal().call_settled(call, charged, billed);
         if let Err(error) = noted {
             self.stop(Stopped::Storage(error.into()));
         }

@@ -7,12 +7,14 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::super::{ChatRequest, ResponseFormat};
+use crate::llm::dialect::CacheControl;
 
 /// A run uses one system message per form of the answer.
 const PREFIXES_KEPT: usize = 4;
 
-/// A system message, and the bytes of a body up to the text of the user's message.
-type Prefix = (Arc<str>, Arc<[u8]>);
+/// A system message, whether a cache ends after it, and the bytes of a body up to the text of the
+/// user's message.
+type Prefix = (Arc<str>, bool, Arc<[u8]>);
 
 /// Makes bodies for one model.
 pub(super) struct BodyBuilder {
@@ -27,7 +29,7 @@ impl BodyBuilder {
 
     /// The JSON of `request`.
     pub(super) fn build(&self, request: &ChatRequest) -> Vec<u8> {
-        let prefix = self.prefix(&request.system);
+        let prefix = self.prefix(&request.system, request.dialect.cache());
         let mut body = Vec::with_capacity(prefix.len() + request.user.len() + 1024);
         body.extend_from_slice(&prefix);
         push_json(&mut body, &request.user);
@@ -40,6 +42,9 @@ impl BodyBuilder {
         }
         if let Some(effort) = request.dialect.effort().value() {
             push_member(&mut body, "reasoning_effort", &effort);
+        }
+        if request.dialect.cache() != CacheControl::Untold {
+            push_member(&mut body, "prompt_cache_options", &json!({ "mode": "explicit" }));
         }
         match &request.format {
             ResponseFormat::Schema(schema) => {
@@ -57,21 +62,33 @@ impl BodyBuilder {
     }
 
     /// Everything up to the text of the user's message.
-    fn prefix(&self, system: &Arc<str>) -> Arc<[u8]> {
+    fn prefix(&self, system: &Arc<str>, cache: CacheControl) -> Arc<[u8]> {
+        let has_breakpoint = cache == CacheControl::AfterSystem;
         let mut prefixes = self.prefixes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, prefix)) = prefixes.iter().find(|(known, _)| Arc::ptr_eq(known, system)) {
+        let is_this =
+            |(known, has, _): &&Prefix| Arc::ptr_eq(known, system) && *has == has_breakpoint;
+        if let Some((_, _, prefix)) = prefixes.iter().find(is_this) {
             return Arc::clone(prefix);
         }
         let mut prefix = br#"{"model":"#.to_vec();
         push_json(&mut prefix, &self.model);
         prefix.extend_from_slice(br#","messages":[{"role":"system","content":"#);
-        push_json(&mut prefix, &**system);
+        if has_breakpoint {
+            let part = json!([{
+                "type": "text",
+                "text": **system,
+                "prompt_cache_breakpoint": { "mode": "explicit" },
+            }]);
+            push_json(&mut prefix, &part);
+        } else {
+            push_json(&mut prefix, &**system);
+        }
         prefix.extend_from_slice(br#"},{"role":"user","content":"#);
         let prefix: Arc<[u8]> = prefix.into();
         if prefixes.len() == PREFIXES_KEPT {
             prefixes.remove(0);
         }
-        prefixes.push((Arc::clone(system), Arc::clone(&prefix)));
+        prefixes.push((Arc::clone(system), has_breakpoint, Arc::clone(&prefix)));
         prefix
     }
 }
@@ -149,13 +166,40 @@ mod tests {
     }
 
     #[test]
+    fn a_service_is_told_to_cache_the_fixed_part_or_nothing() {
+        let builder = BodyBuilder::new("gpt-5.6-luna");
+        let told = |cache| {
+            let dialect = Dialect::default().with_cache(cache);
+            parsed(&builder, &request(ResponseFormat::Text, dialect))
+        };
+        let plain = json!("You \"classify\".\nA = x");
+        let untold = told(CacheControl::Untold);
+        assert_eq!(untold["messages"][0]["content"], plain);
+        assert!(untold.get("prompt_cache_options").is_none());
+
+        let nothing = told(CacheControl::NoWrites);
+        assert_eq!(nothing["messages"][0]["content"], plain);
+        assert_eq!(nothing["prompt_cache_options"], json!({ "mode": "explicit" }));
+
+        let fixed = told(CacheControl::AfterSystem);
+        let part = json!([{
+            "type": "text",
+            "text": plain,
+            "prompt_cache_breakpoint": { "mode": "explicit" },
+        }]);
+        assert_eq!(fixed["messages"][0]["content"], part);
+        assert_eq!(fixed["messages"][1]["content"], untold["messages"][1]["content"]);
+        assert_eq!(fixed["prompt_cache_options"], json!({ "mode": "explicit" }));
+    }
+
+    #[test]
     fn equal_system_messages_make_equal_bytes_and_few_are_kept() {
         let builder = BodyBuilder::new("m");
-        let first = builder.prefix(&"system".into());
+        let first = builder.prefix(&"system".into(), CacheControl::Untold);
         for number in 0..10 {
-            builder.prefix(&format!("system {number}").into());
+            builder.prefix(&format!("system {number}").into(), CacheControl::Untold);
         }
         assert_eq!(builder.prefixes.lock().unwrap().len(), PREFIXES_KEPT);
-        assert_eq!(builder.prefix(&"system".into()), first);
+        assert_eq!(builder.prefix(&"system".into(), CacheControl::Untold), first);
     }
 }

@@ -10,6 +10,7 @@ use super::super::rate_headers::retry_after;
 use super::super::scrub::scrub;
 use super::super::{ApiKey, ChatRequest, ProviderError, RateHeaders, ResponseFormat};
 use crate::domain::UnixMillis;
+use crate::llm::dialect::CacheControl;
 
 /// What came back for a request, apart from the body.
 pub(super) struct Refusal<'a> {
@@ -241,6 +242,14 @@ impl ErrorBody {
                 .any(|name| place.contains(name))
         {
             return Some("reasoning_effort");
+        }
+        if dialect.cache() != CacheControl::Untold && place.contains("prompt_cache") {
+            let is_breakpoint = place.contains("prompt_cache_breakpoint");
+            return Some(if is_breakpoint {
+                "prompt_cache_breakpoint"
+            } else {
+                "prompt_cache_options"
+            });
         }
         if dialect.sends_zero_temperature() && place.contains("temperature") {
             return Some("temperature");

@@ -36,7 +36,7 @@ pub(super) fn read(body: &[u8], exchange: &Refusal<'_>) -> Result<ChatReply, Pro
         Ok(completion) => completion,
         Err(error) if error.is_eof() => {
             let message = format!("the reply ended in its middle, after {} bytes", body.len());
-            return Err(ProviderError::Connection { message });
+            return Err(ProviderError::Connection { message, was_sent: true });
         }
         Err(_) => return Err(exchange.no_completion(body)),
     };
@@ -82,11 +82,13 @@ fn usage(usage: &Value) -> Option<Usage> {
         .max(hidden);
     let cached = count(&usage["prompt_tokens_details"]["cached_tokens"])
         .or_else(|| count(&usage["prompt_cache_hit_tokens"]));
+    let written = count(&usage["prompt_tokens_details"]["cache_write_tokens"]);
     Some(Usage {
         prompt: Tokens(prompt),
         completion: Tokens(completion.saturating_add(hidden).max(reasoning)),
         reasoning: Tokens(reasoning),
         cached: Tokens(cached.unwrap_or_default().min(prompt)),
+        written: Tokens(written.unwrap_or_default().min(prompt)),
     })
 }
 
@@ -104,7 +106,9 @@ mod tests {
     fn usage_is_read_with_its_details() {
         let full = json!({
             "prompt_tokens": 900, "completion_tokens": 160.0, "total_tokens": 1060,
-            "prompt_tokens_details": { "cached_tokens": 512, "audio_tokens": 0 },
+            "prompt_tokens_details": {
+                "cached_tokens": 512, "cache_write_tokens": 300, "audio_tokens": 0
+            },
             "completion_tokens_details": { "reasoning_tokens": 10 },
             "queue_time": 0.1,
         });
@@ -113,6 +117,7 @@ mod tests {
             completion: Tokens(160),
             reasoning: Tokens(10),
             cached: Tokens(512),
+            written: Tokens(300),
         };
         assert_eq!(usage(&full), Some(expected));
         assert_eq!(usage(&Value::Null), None);

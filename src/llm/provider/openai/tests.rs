@@ -357,7 +357,9 @@ async fn a_closed_port_is_a_failed_connection() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     let error = provider(&spec(&format!("http://{address}/v1"))).ask(&request()).await.unwrap_err();
-    let ProviderError::Connection { message } = &error else { panic!("{error:?}") };
+    let ProviderError::Connection { message, was_sent: false } = &error else {
+        panic!("{error:?}")
+    };
     assert!(message.contains(&address.to_string()), "{message}");
     assert!(!message.contains("chat/completions"), "{message}");
 }
