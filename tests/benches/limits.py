@@ -4,7 +4,7 @@
 Each run has a server of its own that enforces 200,000 tokens a minute in one way, for three minutes
 after the first. The table says what share of the limit was charged in them, by the server's count,
 and of what whole calls allow; `--bars` ends with 1 if a bar is missed. With the defaults 72 runs, 24
-at once (they mostly wait), about 15 minutes.
+at once (they mostly wait), about 17 minutes.
 
     limits.py --worlds rolling second --latency-ms 3000
 """
