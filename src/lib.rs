@@ -14,7 +14,9 @@
 //! 9. [`verify`]: the proof that an output is what it promises to be.
 //! 10. [`check`]: what storage can promise, before a token is spent.
 //! 11. [`compact`]: small parts rewritten into full ones.
-//! 12. [`cli`]: what was typed, the environment, progress and exit codes.
+//! 12. [`quality`]: what labels are worth: accuracy, paired comparisons. Pure.
+//! 13. [`eval`]: a job on rows with known labels.
+//! 14. [`cli`]: what was typed, the environment, progress and exit codes.
 
 pub mod check;
 #[cfg(feature = "cli")]
@@ -22,10 +24,12 @@ pub mod cli;
 pub mod cloud;
 pub mod compact;
 pub mod domain;
+pub mod eval;
 pub mod input;
 pub mod llm;
 pub mod output;
 pub mod pipeline;
+pub mod quality;
 #[cfg(feature = "simulate")]
 pub mod simulate;
 #[cfg(feature = "polars")]

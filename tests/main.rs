@@ -13,6 +13,7 @@ mod check;
 mod claims;
 mod columns;
 mod compact;
+mod eval;
 mod faults;
 mod formats;
 mod grown;

@@ -95,6 +95,13 @@ pub enum Command {
     /// The call is paid for like any other.
     #[command(after_help = SETTINGS_NOTE)]
     Preview(Box<PreviewArguments>),
+    /// Measure the labels on rows whose answer is known: accuracy, per label, against baselines
+    ///
+    /// Runs the job on the rows of GOLD that have a value in the gold column (--gold, or `gold` in
+    /// [input]): a label's name, letter for letter. Their answers are kept, so that a second call
+    /// with the same settings asks nothing. docs/quality.md says how to read the figures.
+    #[command(after_help = SETTINGS_NOTE, after_long_help = format!("{SETTINGS_NOTE}\n\n{EXIT_CODES}"))]
+    Eval(Box<EvalArguments>),
     /// Serve an OpenAI-compatible chat endpoint on this machine, with limits, latency and faults
     ///
     /// Rehearse a job against it before you pay for one: it enforces a rolling minute, takes its
@@ -157,6 +164,37 @@ pub struct PreviewArguments {
     /// Settings that beat the config's.
     #[command(flatten)]
     pub settings: Settings,
+}
+
+/// What `eval` takes.
+#[derive(Args, Debug)]
+pub struct EvalArguments {
+    /// Rows with known answers: a file, a folder or a glob in quotes, as for a run
+    #[arg(value_name = "GOLD")]
+    pub input: PathBuf,
+    /// Where the answers are kept.
+    #[command(flatten)]
+    pub kept: KeptArguments,
+    /// Where the settings come from.
+    #[command(flatten)]
+    pub config: ConfigArgument,
+    /// Settings that beat the config's.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// Where answers are kept, and how figures are printed.
+#[derive(Args, Debug)]
+pub struct KeptArguments {
+    /// The folder for the rows and their answers [default: the user's state folder]
+    ///
+    /// Each way to ask has a folder of its own in it, so answers to another prompt never count. The
+    /// default is $XDG_STATE_HOME/batchclass or ~/.local/state/batchclass.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Print one JSON object instead of tables
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What `verify` takes.
@@ -265,8 +303,8 @@ pub fn with_command(
 mod tests {
     use super::*;
 
-    const COMMANDS: [&str; 7] =
-        ["run", "init", "preview", "simulate", "verify", "check", "compact"];
+    const COMMANDS: [&str; 8] =
+        ["run", "init", "preview", "eval", "simulate", "verify", "check", "compact"];
 
     fn typed(words: &[&str], is_file: bool) -> Vec<String> {
         let words = std::iter::once("batchclass").chain(words.iter().copied());

@@ -55,7 +55,14 @@ pub(super) async fn preview(job: JobSpec, around: Surroundings) -> Result<Previe
     })
 }
 
-fn context(job: &JobSpec, around: Surroundings) -> Result<RunContext, ProviderSetupError> {
+/// What a run of `job` is handed.
+///
+/// # Errors
+/// If the provider can't be set up.
+pub(super) fn context(
+    job: &JobSpec,
+    around: Surroundings,
+) -> Result<RunContext, ProviderSetupError> {
     let Surroundings { events, stop, clock, api_key, takeover } = around;
     let provider: Arc<dyn Provider> = match job.model.provider {
         ProviderKind::Lexical => Arc::new(LexicalProvider::new(true)),
@@ -65,7 +72,8 @@ fn context(job: &JobSpec, around: Surroundings) -> Result<RunContext, ProviderSe
     Ok(RunContext { provider, events, clock, stop, takeover })
 }
 
-fn price(job: &JobSpec, around: &Surroundings) -> Option<Price> {
+/// What the model costs, where that is known.
+pub(super) fn price(job: &JobSpec, around: &Surroundings) -> Option<Price> {
     match job.model.provider {
         ProviderKind::Lexical => None,
         ProviderKind::Openai => price_of(&job.model.name, &job.model.base_url, around.clock.wall()),

@@ -11,6 +11,8 @@ pub mod config_file;
 pub mod console;
 mod engine;
 pub mod environment;
+mod eval_command;
+mod eval_view;
 pub mod exit_code;
 pub mod init_command;
 pub mod job;
@@ -29,6 +31,7 @@ pub mod signals;
 pub mod simulate_command;
 pub mod storage;
 pub mod summary_view;
+mod table;
 pub mod values;
 pub mod verify_command;
 
@@ -85,6 +88,7 @@ fn obey(command: Command) -> Result<ExitCode, Failure> {
             Ok(ExitCode::Done)
         }
         Command::Simulate(arguments) => simulate_command::simulate(&arguments),
+        Command::Eval(arguments) => eval_command::eval(*arguments),
         Command::Verify(arguments) => verify_command::verify(arguments),
         Command::Check(arguments) => check_command::check_storage(arguments),
         Command::Compact(arguments) => compact_command::compact_output(&arguments),
