@@ -16,8 +16,10 @@
 //! 11. [`compact`]: small parts rewritten into full ones.
 //! 12. [`quality`]: what labels are worth: accuracy, paired comparisons. Pure.
 //! 13. [`eval`]: a job on rows with known labels.
-//! 14. [`cli`]: what was typed, the environment, progress and exit codes.
+//! 14. [`calibrate`]: the same rows at several numbers of rows a call.
+//! 15. [`cli`]: what was typed, the environment, progress and exit codes.
 
+pub mod calibrate;
 pub mod check;
 #[cfg(feature = "cli")]
 pub mod cli;

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module, and the modules that it may name besides itself.
-const TABLE: [(&str, &[&str]); 14] = [
+const TABLE: [(&str, &[&str]); 15] = [
+    ("calibrate", &["eval", "pipeline", "output", "input", "llm", "quality", "domain"]),
     ("check", &["output", "domain"]),
     ("compact", &["output", "input", "domain"]),
     ("domain", &[]),
@@ -22,8 +23,19 @@ const TABLE: [(&str, &[&str]); 14] = [
     (
         "cli",
         &[
-            "domain", "input", "llm", "output", "pipeline", "simulate", "summary", "verify",
-            "compact", "check", "quality", "eval",
+            "domain",
+            "input",
+            "llm",
+            "output",
+            "pipeline",
+            "simulate",
+            "summary",
+            "verify",
+            "compact",
+            "check",
+            "quality",
+            "eval",
+            "calibrate",
         ],
     ),
 ];

@@ -9,6 +9,7 @@
 )]
 
 mod append;
+mod calibrate;
 mod check;
 mod claims;
 mod columns;

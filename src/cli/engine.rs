@@ -12,7 +12,7 @@ use crate::domain::JobSpec;
 use crate::domain::spec::ProviderKind;
 use crate::llm::price::{Price, price_of};
 use crate::llm::provider::{OpenAi, Provider, ProviderSetupError, lexical::LexicalProvider};
-use crate::pipeline::{self, FailureKind, RunContext, RunError, RunReport};
+use crate::pipeline::{self, Beside, FailureKind, RunContext, RunError, RunReport};
 
 /// Runs `job` to its end, or until it is stopped; says how it ended.
 ///
@@ -69,7 +69,7 @@ pub(super) fn context(
         ProviderKind::Openai => Arc::new(OpenAi::new(&job.model, api_key, Arc::clone(&clock))?),
     };
     let stop = async move { stop.wait().await }.boxed();
-    Ok(RunContext { provider, events, clock, stop, takeover })
+    Ok(RunContext { provider, events, clock, stop, takeover, beside: Beside::default() })
 }
 
 /// What the model costs, where that is known.

@@ -5,8 +5,11 @@
 
 pub mod api_key;
 pub mod arguments;
+mod calibrate_command;
+mod calibrate_view;
 pub mod check_command;
 pub mod compact_command;
+pub mod config_edit;
 pub mod config_file;
 pub mod console;
 mod engine;
@@ -88,6 +91,7 @@ fn obey(command: Command) -> Result<ExitCode, Failure> {
             Ok(ExitCode::Done)
         }
         Command::Simulate(arguments) => simulate_command::simulate(&arguments),
+        Command::Calibrate(arguments) => calibrate_command::calibrate(*arguments),
         Command::Eval(arguments) => eval_command::eval(*arguments),
         Command::Verify(arguments) => verify_command::verify(arguments),
         Command::Check(arguments) => check_command::check_storage(arguments),

@@ -79,7 +79,7 @@ pub async fn evaluate(
     context: RunContext,
 ) -> Result<Evaluation, EvalError> {
     place.lay_out(&gold.rows)?;
-    let asked = place.job(job, "answers");
+    let asked = place.job(job, &gold.rows, "answers");
     let report = pipeline::run(&asked, context).await?;
     let mut given: HashMap<RowId, Option<LabelIndex>> = HashMap::new();
     let spent = read_answers(&asked, |id, label| {

@@ -4,12 +4,17 @@
 //! It holds `rows.parquet`, an ordinary input, and an ordinary output for each way to ask.
 
 use std::fs::DirBuilder;
+use std::num::NonZeroU64;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, UInt64Array};
+use arrow::error::ArrowError;
+use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::errors::ParquetError;
 
 use super::{AnswersError, GoldRow};
 use crate::domain::spec::{IdSource, LABEL_COLUMN};
@@ -68,7 +73,7 @@ impl Workspace {
     ///
     /// # Errors
     /// If it stands there and can't be read.
-    pub fn note(&self, name: &str) -> Result<Option<bytes::Bytes>, AnswersError> {
+    pub fn note(&self, name: &str) -> Result<Option<Bytes>, AnswersError> {
         match LocalStore::new(&self.folder).read(name) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(StoreError::NotFound { .. }) => Ok(None),
@@ -85,24 +90,24 @@ impl Workspace {
         Ok(())
     }
 
-    /// Lays the rows out as an input, in their order, which is that of their ids. A file that holds
-    /// them already is not touched.
+    /// Lays the rows out as an input, in their order, which is that of their ids. A file that begins
+    /// with them already is not touched.
     ///
     /// # Errors
     /// If the folder can't be written.
     pub fn lay_out(&self, rows: &[GoldRow]) -> Result<(), AnswersError> {
-        let bytes = encoded(rows)?;
-        if self.note(ROWS)?.is_some_and(|stands| *stands == *bytes) {
+        let batch = batch(rows).map_err(|error| AnswersError::Encode(error.into()))?;
+        if self.note(ROWS)?.is_some_and(|stands| begins_with(stands, &batch)) {
             return Ok(());
         }
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.folder);
         let name = self.folder.display().to_string();
         made.map_err(|error| OutputError::from(StoreError::from_io("making", name, error)))?;
-        self.keep(ROWS, &bytes)
+        self.keep(ROWS, &encoded(&batch).map_err(AnswersError::Encode)?)
     }
 
     /// The job that asks these rows as `job` asks its own, into the output `name`.
-    pub fn job(&self, job: &JobSpec, name: &str) -> JobSpec {
+    pub fn job(&self, job: &JobSpec, rows: &[GoldRow], name: &str) -> JobSpec {
         let mut asked = job.clone();
         let input = &mut asked.input;
         input.location = self.folder.join(ROWS).into();
@@ -117,22 +122,36 @@ impl Workspace {
         output.layout = None;
         output.journal_folder = None;
         output.label_column = LABEL_COLUMN.to_owned();
-        asked.row_limit = None;
+        // More rows may stand there than are asked for today.
+        asked.row_limit = NonZeroU64::new(rows.len() as u64);
         asked
     }
 }
 
-fn encoded(rows: &[GoldRow]) -> Result<Vec<u8>, AnswersError> {
+fn batch(rows: &[GoldRow]) -> Result<RecordBatch, ArrowError> {
     let texts: StringArray = rows.iter().map(|row| row.text.as_deref()).collect();
     let columns: [(&str, ArrayRef, bool); 2] =
         [(ID, ids(rows), false), (TEXT, Arc::new(texts), true)];
-    let encode = || {
-        let batch = RecordBatch::try_from_iter_with_nullable(columns)?;
-        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None)?;
-        writer.write(&batch)?;
-        writer.into_inner()
+    RecordBatch::try_from_iter_with_nullable(columns)
+}
+
+fn encoded(batch: &RecordBatch) -> Result<Vec<u8>, ParquetError> {
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None)?;
+    writer.write(batch)?;
+    writer.into_inner()
+}
+
+/// Whether `file` holds these rows, and perhaps more after them.
+fn begins_with(file: Bytes, rows: &RecordBatch) -> bool {
+    let read = || {
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).ok()?;
+        let reader = reader.with_batch_size(rows.num_rows()).build().ok()?;
+        let stands: Result<Vec<RecordBatch>, _> = reader.take(1).collect();
+        let stands = stands.ok()?.into_iter().next()?;
+        Some(stands.schema() == rows.schema() && stands.columns() == rows.columns())
     };
-    encode().map_err(AnswersError::Encode)
+    // What can't be read is written anew.
+    read().unwrap_or(false)
 }
 
 /// The ids, in the type that the input had them in.
