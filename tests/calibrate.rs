@@ -234,8 +234,36 @@ fn the_size_is_written_into_the_config_and_everything_else_stays() {
     assert!(few.stderr.contains("the config is left as it is"), "{}", few.stderr);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), config);
     calibrate(&scratch, &flags).expect_code(0);
-    let wanted = config.replace("= 50 ", "= 20 ") + "\n[quality]\nprobe_baseline = 0.0000\n";
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), wanted);
+    let written = std::fs::read_to_string(&file).unwrap();
+    let (kept, _) = written.split_once("\n[quality]\n").unwrap_or((&written, ""));
+    assert_eq!(kept, config.replace("= 50 ", "= 20 "));
+    // It is a config as before.
+    let again = calibrate(&scratch, &flags).expect_code(0);
+    assert!(again.stderr.contains("has rows_per_call = 20"), "{}", again.stderr);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), written);
+}
+
+#[test]
+fn a_larger_sample_begins_with_the_smaller_one_and_equal_texts_are_one_row() {
+    let scratch = Scratch::new();
+    let csv = orders_csv(200);
+    let again = csv.lines().skip(1).take(50).enumerate();
+    let again =
+        again.map(|(at, line)| format!("{},{}\n", 9_000 + at, line.split_once(',').unwrap().1));
+    let input = scratch.write("orders.csv", &(csv.clone() + &again.collect::<String>()));
+    let job = orders_job(&input, &scratch.path("unused"), 100);
+    let draw = |most, seed| Sample::draw(&job, None, most, seed).unwrap();
+    let texts = |sample: Sample| -> Vec<String> {
+        sample.rows.into_iter().map(|row| row.text.unwrap().into()).collect()
+    };
+    let all = draw(1_000, 1);
+    assert_eq!((all.rows.len(), all.available), (200, 250));
+    let all = texts(all);
+    assert_eq!(texts(draw(60, 1)), all[..60]);
+    assert_ne!(texts(draw(60, 2)), all[..60]);
+    let input_order: Vec<&str> =
+        csv.lines().skip(1).map(|line| line.split_once(',').unwrap().1).collect();
+    assert_ne!(all, input_order);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::run_command::{Desk, Failure, Surroundings, settings};
 use super::signals::Signal;
 use super::summary_view::{Summary, summary};
 use super::values::ProgressMode;
-use super::{config_edit, console, engine, environment};
+use super::{config_edit, config_file, console, engine, environment};
 use crate::calibrate::{Calibration, Plan, Sample, choose_size};
 use crate::domain::spec::ProviderKind;
 use crate::domain::{Clock as _, EventSink, JobSpec, clock::SystemClock};
@@ -201,12 +201,17 @@ fn write_config(
         let file = file.to_owned();
         Failure::new(ExitCode::Usage, Refused::NoEdit { file, rows, source })
     };
-    let mut edited =
-        config_edit::set(text, "batch", "rows_per_call", &rows.to_string()).map_err(no_edit)?;
+    let edited = config_edit::set(text, "batch", "rows_per_call", &rows.to_string());
+    let mut edited = edited.map_err(no_edit)?;
     // At the base itself nothing was asked twice, so nothing is known of it.
     if let Some(share) = size.disagreement().filter(|_| Some(rows) != base) {
         let share = format!("{share:.4}");
-        edited = config_edit::set(&edited, "quality", "probe_baseline", &share).map_err(no_edit)?;
+        let with_share = config_edit::set(&edited, "quality", "probe_baseline", &share);
+        let with_share = with_share.map_err(no_edit)?;
+        // Nothing is ever written that could not be read again.
+        if config_file::parse(&with_share, file).is_ok() {
+            edited = with_share;
+        }
     }
     if edited.as_bytes() != &*bytes {
         put(&store, &name, edited.as_bytes()).map_err(unwritable)?;
