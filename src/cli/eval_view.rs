@@ -40,7 +40,7 @@ impl EvalFigures<'_> {
     fn tokens_per_thousand(&self) -> Option<f64> {
         let spent = self.evaluated.spent;
         let tokens = spent.prompt_tokens + spent.completion_tokens;
-        per_thousand(tokens as f64, self.evaluated.model.rows())
+        per_thousand(tokens as f64, self.evaluated.answers)
     }
 
     /// US dollars for a thousand rows, where the price is known.
@@ -48,7 +48,7 @@ impl EvalFigures<'_> {
         let (spent, price) = (self.evaluated.spent, self.price?);
         let cost = spent.prompt_tokens as f64 * price.input_per_million
             + spent.completion_tokens as f64 * price.output_per_million;
-        per_thousand(cost / 1e6, self.evaluated.model.rows())
+        per_thousand(cost / 1e6, self.evaluated.answers)
     }
 
     fn model_name(&self) -> &str {

@@ -40,8 +40,10 @@ pub struct Evaluation {
     pub without_gold: u64,
     /// Rows that were left out because they brought a label along.
     pub with_own_label: u64,
-    /// What the answers cost, over all runs.
+    /// What the kept answers cost, over all runs.
     pub spent: Spent,
+    /// How many they are: also of rows whose known answer was taken back since.
+    pub answers: u64,
 }
 
 /// What a model has to beat.
@@ -112,6 +114,7 @@ pub async fn evaluate(
         without_gold: gold.without_gold,
         with_own_label: gold.with_own_label,
         spent,
+        answers: given.len() as u64,
     })
 }
 

@@ -17,7 +17,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::errors::ParquetError;
 
 use super::{AnswersError, GoldRow};
-use crate::domain::spec::{IdSource, LABEL_COLUMN};
+use crate::domain::spec::{IdSource, LABEL_COLUMN, Layout};
 use crate::domain::{JobSpec, Location, RowId, Template, TextHash, UnixMillis};
 use crate::output::store::{LocalStore, Store as _, StoreError, put};
 use crate::output::{Job, OutputError, Secret, journal};
@@ -48,6 +48,10 @@ impl Workspace {
         let mut identity = Job::new(job, Vec::new(), 0, UnixMillis(0)).map_err(|_| unknown())?;
         identity.secret = Secret::from_bytes([0; 32]);
         identity.batchclass = String::new();
+        // What says only how an output looks decides no answer.
+        identity.layout = Layout::Replace;
+        identity.label_column = String::new();
+        identity.input.columns = None;
         let identity = identity.encode().map_err(|_| unknown())?;
         let model = &job.model;
         let asked = format!(
