@@ -110,7 +110,7 @@ pub enum Command {
     /// Measure the labels on rows whose answer is known: accuracy, per label, against baselines
     ///
     /// Runs the job on the rows of GOLD that have a value in the gold column (--gold, or `gold` in
-    /// [input]): a label's name, letter for letter. Their answers are kept, so that a second call
+    /// `[input]`): a label's name, letter for letter. Their answers are kept, so that a second call
     /// with the same settings asks nothing. docs/quality.md says how to read the figures.
     #[command(after_help = SETTINGS_NOTE, after_long_help = format!("{SETTINGS_NOTE}\n\n{EXIT_CODES}"))]
     Eval(Box<EvalArguments>),
@@ -231,9 +231,9 @@ pub struct CalibrateArguments {
     /// Which rows are drawn, and in which order they are asked
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u64,
-    /// Write the size that it comes to into the config, as rows_per_call in [batch]
+    /// Write the size that it comes to into the config, as rows_per_call in `[batch]`
     ///
-    /// Comments and layout stay as they are. `probe_baseline` in [quality] is written too: the share
+    /// Comments and layout stay as they are. `probe_baseline` in `[quality]` is written too: the share
     /// of rows that the size labels otherwise than the smallest one, which a run's probes are held
     /// against.
     #[arg(long)]
