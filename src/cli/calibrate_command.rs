@@ -15,13 +15,12 @@ use super::progress::Progress;
 use super::run_command::{Desk, Failure, Surroundings, settings};
 use super::signals::Signal;
 use super::summary_view::{Summary, summary};
+use super::token_cost::TokenCost;
 use super::values::ProgressMode;
 use super::{config_edit, config_file, console, engine, environment};
 use crate::calibrate::{Calibration, Plan, Sample, choose_size};
-use crate::domain::spec::ProviderKind;
-use crate::domain::{Clock as _, EventSink, JobSpec, clock::SystemClock};
+use crate::domain::EventSink;
 use crate::eval::Workspace;
-use crate::llm::price::{Price, price_of};
 use crate::output::store::{LocalStore, Store as _, put};
 use crate::pipeline::{Beside, Estimate, RunContext};
 use crate::quality::{Bound, Choice};
@@ -62,7 +61,7 @@ pub(super) fn calibrate(arguments: CalibrateArguments) -> Result<ExitCode, Failu
     let sizes = rising(arguments.sizes);
     let has_gold = gold.is_some();
     let plan = Plan { job: &job, sample: &sample, has_gold, place: &place, sizes: &sizes };
-    let price = price(&job);
+    let price = TokenCost::of(&job);
     agree(&plan, price.as_ref(), arguments.yes)?;
 
     let desk = Desk::open(&job, mode)?;
@@ -106,17 +105,8 @@ fn rising(mut sizes: Vec<u32>) -> Vec<NonZeroU32> {
     sizes.into_iter().filter_map(NonZeroU32::new).collect()
 }
 
-fn price(job: &JobSpec) -> Option<Price> {
-    match job.model.provider {
-        ProviderKind::Lexical => None,
-        ProviderKind::Openai => {
-            price_of(&job.model.name, &job.model.base_url, SystemClock::start().wall())
-        }
-    }
-}
-
 /// Says what is about to be asked, and asks whether it may be, where that costs money.
-fn agree(plan: &Plan<'_>, price: Option<&Price>, is_agreed: bool) -> Result<(), Failure> {
+fn agree(plan: &Plan<'_>, price: Option<&TokenCost>, is_agreed: bool) -> Result<(), Failure> {
     let estimates = plan.estimate()?;
     if estimates.iter().all(|estimate| *estimate == Estimate::default()) {
         return Ok(());

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::progress::words::{grouped, percent};
 use super::summary_view::dollars;
 use super::table::{Side, table};
+use super::token_cost::TokenCost;
 use crate::calibrate::{Plan, SizeFigures};
-use crate::llm::price::Price;
 use crate::pipeline::Estimate;
 use crate::quality::{Bound, Choice, Fifth, wilson};
 
@@ -28,7 +28,7 @@ pub(super) struct CalibrationFigures<'a> {
     /// By which bound.
     pub(super) bound: Bound,
     /// What the model costs, where that is known.
-    pub(super) price: Option<&'a Price>,
+    pub(super) price: Option<&'a TokenCost>,
     /// Which rows were drawn.
     pub(super) seed: u64,
 }
@@ -41,9 +41,8 @@ impl CalibrationFigures<'_> {
 
     fn price_per_thousand(&self, size: &SizeFigures) -> Option<f64> {
         let (spent, price) = (size.spent, self.price?);
-        let cost = spent.prompt_tokens as f64 * price.input_per_million
-            + spent.completion_tokens as f64 * price.output_per_million;
-        (size.answers > 0).then(|| cost / 1e3 / size.answers as f64)
+        let cost = price.dollars(spent.prompt_tokens, spent.completion_tokens);
+        (size.answers > 0).then(|| cost * 1e3 / size.answers as f64)
     }
 
     fn base(&self) -> u32 {
@@ -52,13 +51,13 @@ impl CalibrationFigures<'_> {
 }
 
 /// What is about to be asked.
-pub(super) fn price_list(plan: &Plan<'_>, estimates: &[Estimate], price: Option<&Price>) -> String {
+pub(super) fn price_list(
+    plan: &Plan<'_>,
+    estimates: &[Estimate],
+    price: Option<&TokenCost>,
+) -> String {
     let cost = |estimate: &Estimate| {
-        price.map(|price| {
-            (estimate.prompt_tokens as f64 * price.input_per_million
-                + estimate.completion_tokens as f64 * price.output_per_million)
-                / 1e6
-        })
+        price.map(|price| price.dollars(estimate.prompt_tokens, estimate.completion_tokens))
     };
     let line = |name: String, estimate: &Estimate| {
         vec![
@@ -455,13 +454,7 @@ mod tests {
         let rows: Vec<NonZeroU32> =
             sizes.iter().filter_map(|size| NonZeroU32::new(size.rows_per_call)).collect();
         let plan = Plan { job: &job, sample: &sample, has_gold, place: &place, sizes: &rows };
-        let price = Price {
-            input_per_million: 0.15,
-            cached_per_million: 0.075,
-            output_per_million: 0.6,
-            provider: "openai".into(),
-            model: "m".into(),
-        };
+        let price = TokenCost::per_million(0.15, 0.6);
         let choice = choose_size(sizes, BOUND);
         tell(&CalibrationFigures {
             plan: &plan,

@@ -72,8 +72,7 @@ pub(super) fn context(
     Ok(RunContext { provider, events, clock, stop, takeover, beside: Beside::default() })
 }
 
-/// What the model costs, where that is known.
-pub(super) fn price(job: &JobSpec, around: &Surroundings) -> Option<Price> {
+fn price(job: &JobSpec, around: &Surroundings) -> Option<Price> {
     match job.model.provider {
         ProviderKind::Lexical => None,
         ProviderKind::Openai => price_of(&job.model.name, &job.model.base_url, around.clock.wall()),

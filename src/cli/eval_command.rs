@@ -11,6 +11,7 @@ use super::job::job;
 use super::run_command::{Desk, Failure, settings};
 use super::signals::Signal;
 use super::summary_view::{Summary, summary};
+use super::token_cost::TokenCost;
 use super::values::ProgressMode;
 use super::{engine, run_command};
 use crate::domain::event::RunEnd;
@@ -44,7 +45,7 @@ pub(super) fn eval(arguments: EvalArguments) -> Result<ExitCode, Failure> {
 
     let desk = Desk::open(&job, mode)?;
     let stop = desk.around.stop.clone();
-    let price = engine::price(&job, &desk.around);
+    let price = TokenCost::of(&job);
     let evaluated = desk.see_through(|around| {
         let context = engine::context(&job, around);
         let (job, gold, place) = (&job, &gold, &place);

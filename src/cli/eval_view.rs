@@ -8,10 +8,10 @@ use super::console::one_line;
 use super::progress::words::{grouped, percent};
 use super::summary_view::dollars;
 use super::table::{Side, table};
+use super::token_cost::TokenCost;
 use crate::domain::spec::ProviderKind;
 use crate::domain::{JobSpec, LabelIndex};
 use crate::eval::Evaluation;
-use crate::llm::price::Price;
 use crate::quality::{Confusion, Interval, wilson};
 
 /// The version of the JSON object; fields may be added to it without another.
@@ -28,7 +28,7 @@ pub(super) struct EvalFigures<'a> {
     /// What came of it.
     pub(super) evaluated: &'a Evaluation,
     /// What the model costs, where that is known.
-    pub(super) price: Option<&'a Price>,
+    pub(super) price: Option<&'a TokenCost>,
 }
 
 impl EvalFigures<'_> {
@@ -46,9 +46,8 @@ impl EvalFigures<'_> {
     /// US dollars for a thousand rows, where the price is known.
     fn price_per_thousand(&self) -> Option<f64> {
         let (spent, price) = (self.evaluated.spent, self.price?);
-        let cost = spent.prompt_tokens as f64 * price.input_per_million
-            + spent.completion_tokens as f64 * price.output_per_million;
-        per_thousand(cost / 1e6, self.evaluated.answers)
+        let cost = price.dollars(spent.prompt_tokens, spent.completion_tokens);
+        per_thousand(cost, self.evaluated.answers)
     }
 
     fn model_name(&self) -> &str {

@@ -35,6 +35,7 @@ pub mod simulate_command;
 pub mod storage;
 pub mod summary_view;
 mod table;
+mod token_cost;
 pub mod values;
 pub mod verify_command;
 
