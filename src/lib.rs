@@ -16,19 +16,26 @@
 //! 11. [`compact`]: small parts rewritten into full ones.
 //! 12. [`plot`]: pictures of a run, from its events.
 //! 13. [`cli`]: what was typed, the environment, progress and exit codes.
+//! 12. [`quality`]: what labels are worth: accuracy, paired comparisons. Pure.
+//! 13. [`eval`]: a job on rows with known labels.
+//! 14. [`calibrate`]: the same rows at several numbers of rows a call.
+//! 15. [`cli`]: what was typed, the environment, progress and exit codes.
 
+pub mod calibrate;
 pub mod check;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod cloud;
 pub mod compact;
 pub mod domain;
+pub mod eval;
 pub mod input;
 pub mod llm;
 pub mod output;
 pub mod pipeline;
 #[cfg(feature = "cli")]
 pub mod plot;
+pub mod quality;
 #[cfg(feature = "simulate")]
 pub mod simulate;
 #[cfg(feature = "polars")]

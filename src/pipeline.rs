@@ -3,11 +3,13 @@
 //! Input and job are proved before the output is touched; a finished output is only looked at; all
 //! between is the coordinator's loop.
 
+mod beside;
 mod byte_gate;
 mod call;
 mod close_parts;
 mod coordinator;
 mod error;
+mod estimate;
 mod free_space;
 #[cfg(test)]
 mod grown_runs;
@@ -38,8 +40,10 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
+pub use self::beside::{AnswerSink, Beside};
 use self::coordinator::Coordinator;
 pub use self::error::{FailureKind, RunError};
+pub use self::estimate::{Estimate, estimate};
 use self::heartbeat::Heartbeat;
 pub use self::preview::{PREVIEW_ROWS, Preview, PreviewRow, preview};
 pub use self::report::RunReport;
@@ -69,6 +73,8 @@ pub struct RunContext {
     pub stop: BoxFuture<'static, ()>,
     /// Whether another run's claim on the output is taken over if that run is not seen to be alive.
     pub takeover: bool,
+    /// Who else hears of answers, and what else is charged to the same account.
+    pub beside: Beside,
 }
 
 /// Runs a job, or goes on with it: afterwards each settled row stands once in a committed part.
@@ -171,8 +177,9 @@ pub async fn run_in(
     let (mut tally, mut stopped) = (Tally::default(), None);
     let mut left = Left::untouched(output);
     if let Some(output) = left.output.take_if(|_| !work.is_empty()) {
-        let parts =
-            staged.after(billed_before).assemble(job, &input, output, work, &run, context)?;
+        let parts = staged
+            .after(billed_before + context.beside.billed)
+            .assemble(job, &input, output, work, &run, context)?;
         let writer;
         (tally, stopped, writer) = Coordinator::new(job, parts, &heartbeat).run().await?;
         left = writer.finish().await;

@@ -13,7 +13,7 @@ use batchclass::domain::event::RunEnd;
 use batchclass::domain::{Clock, Event, Moment, UnixMillis};
 use batchclass::llm::provider::lexical::LexicalProvider;
 use batchclass::llm::provider::{ChatReply, ChatRequest, Provider, ProviderError};
-use batchclass::pipeline::RunContext;
+use batchclass::pipeline::{Beside, RunContext};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
@@ -192,6 +192,7 @@ fn a_run_that_slept_proves_its_claim_before_the_next_call_and_stops_if_it_is_los
             clock,
             stop: futures::future::pending().boxed(),
             takeover: false,
+            beside: Beside::default(),
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let report = runtime.block_on(batchclass::pipeline::run(&job, context)).unwrap();

@@ -5,24 +5,39 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module, and the modules that it may name besides itself.
-const TABLE: [(&str, &[&str]); 13] = [
+const TABLE: [(&str, &[&str]); 16] = [
+    ("calibrate", &["eval", "pipeline", "output", "input", "llm", "quality", "domain"]),
     ("check", &["output", "domain"]),
     ("compact", &["output", "input", "domain"]),
     ("domain", &[]),
     ("cloud", &["domain"]),
+    ("eval", &["pipeline", "output", "input", "llm", "quality", "domain"]),
     ("input", &["cloud", "domain"]),
     ("llm", &["domain"]),
     ("output", &["cloud", "domain"]),
     ("pipeline", &["input", "llm", "output", "domain"]),
     ("plot", &["domain"]),
+    ("quality", &["domain"]),
     ("simulate", &["llm", "domain"]),
-    ("summary", &["domain"]),
+    ("summary", &["quality", "domain"]),
     ("verify", &["output", "input", "domain"]),
     (
         "cli",
         &[
-            "domain", "input", "llm", "output", "pipeline", "simulate", "summary", "verify",
-            "compact", "check", "plot",
+            "domain",
+            "input",
+            "llm",
+            "output",
+            "pipeline",
+            "simulate",
+            "summary",
+            "verify",
+            "compact",
+            "check",
+            "plot",
+            "quality",
+            "eval",
+            "calibrate",
         ],
     ),
 ];

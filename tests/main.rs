@@ -9,11 +9,13 @@
 )]
 
 mod append;
+mod calibrate;
 mod check;
 mod claims;
 mod columns;
 mod compact;
 mod costs;
+mod eval;
 mod faults;
 mod formats;
 mod grown;

@@ -9,6 +9,7 @@ use super::settings::{Positive32, Settings, StorageSettings};
 use super::simulate_command::SimulateArguments;
 use super::values::{self, Bytes};
 use crate::domain::Compression;
+use crate::quality::Confidence;
 
 const USAGE: &str = "batchclass INPUT OUT [FLAGS]\n       batchclass <COMMAND>";
 
@@ -53,6 +54,17 @@ Exit codes:
   2    OUT is not finished, or DEST holds something else
   4    storage failed, or a part can't be read; run it again";
 
+const CALIBRATE_EXIT_CODES: &str = "\
+Exit codes:
+  0    every size is measured
+  1    internal error
+  2    the command line, the config or the input can't be used as it is, or it would cost money and
+       nobody said --yes
+  4    stopped by the provider or by storage; run it again to resume
+  5    quota or money ran out; run it again to resume
+  130  interrupted (Ctrl-C); run it again to resume
+  143  terminated or hung up; run it again to resume";
+
 const SETTINGS_NOTE: &str = "\
 Every flag is also a key of batchclass.toml and an environment variable: --rows-per-call is
 BATCHCLASS_ROWS_PER_CALL. Flags beat the environment, which beats the file.";
@@ -95,6 +107,21 @@ pub enum Command {
     /// The call is paid for like any other.
     #[command(after_help = SETTINGS_NOTE)]
     Preview(Box<PreviewArguments>),
+    /// Measure the labels on rows whose answer is known: accuracy, per label, against baselines
+    ///
+    /// Runs the job on the rows of GOLD that have a value in the gold column (--gold, or `gold` in
+    /// `[input]`): a label's name, letter for letter. Their answers are kept, so that a second call
+    /// with the same settings asks nothing. docs/quality.md says how to read the figures.
+    #[command(after_help = SETTINGS_NOTE, after_long_help = format!("{SETTINGS_NOTE}\n\n{EXIT_CODES}"))]
+    Eval(Box<EvalArguments>),
+    /// Ask the same rows at several numbers of rows a call, and say which to take
+    ///
+    /// Draws rows of GOLD at random, asks them at each size and compares the labels row by row: with
+    /// known answers (--gold) by accuracy, without by agreement with the smallest size. It says first
+    /// what that takes. Answers are kept: a second call, also with another bound, asks nothing, and
+    /// more rows cost only the new ones. docs/quality.md says how to read the figures.
+    #[command(after_help = SETTINGS_NOTE, after_long_help = format!("{SETTINGS_NOTE}\n\n{CALIBRATE_EXIT_CODES}"))]
+    Calibrate(Box<CalibrateArguments>),
     /// Serve an OpenAI-compatible chat endpoint on this machine, with limits, latency and faults
     ///
     /// Rehearse a job against it before you pay for one: it enforces a rolling minute, takes its
@@ -163,6 +190,101 @@ pub struct PreviewArguments {
     /// Settings that beat the config's.
     #[command(flatten)]
     pub settings: Settings,
+}
+
+/// What `eval` takes.
+#[derive(Args, Debug)]
+pub struct EvalArguments {
+    /// Rows with known answers: a file, a folder or a glob in quotes, as for a run
+    #[arg(value_name = "GOLD")]
+    pub input: PathBuf,
+    /// Where the answers are kept.
+    #[command(flatten)]
+    pub kept: KeptArguments,
+    /// Where the settings come from.
+    #[command(flatten)]
+    pub config: ConfigArgument,
+    /// Settings that beat the config's.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// What `calibrate` takes.
+#[derive(Args, Debug)]
+pub struct CalibrateArguments {
+    /// Rows like those of the job: a file, a folder or a glob in quotes, as for a run
+    #[arg(value_name = "GOLD")]
+    pub input: PathBuf,
+    /// Rows to ask at each size
+    ///
+    /// Where two sizes answer 2 rows in 100 differently, 1,300 tell a loss of one point from none; at
+    /// 5 in 100 it takes 3,100. More rows later cost only the new ones.
+    #[arg(long, value_name = "ROWS", default_value_t = crate::calibrate::ROWS)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rows: u32,
+    /// The sizes: rows a call, with commas between them, each from 1 to 900
+    ///
+    /// The smallest is what the others are held against.
+    #[arg(long, value_name = "SIZES", default_value = "1,10,25,50,100,200", value_delimiter = ',')]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=900))]
+    pub sizes: Vec<u32>,
+    /// The loss that is too much, in points: hundredths of the rows
+    #[arg(long, value_name = "POINTS", default_value = "1", value_parser = points)]
+    pub max_loss: f64,
+    /// How sure it has to be that the loss is smaller, in percent: over 50, below 100
+    #[arg(long, value_name = "PERCENT", default_value = "95", value_parser = confidence)]
+    pub confidence: Confidence,
+    /// Which rows are drawn, and in which order they are asked
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub seed: u64,
+    /// Write the size that it comes to into the config, as rows_per_call in `[batch]`
+    ///
+    /// Comments and layout stay as they are. `probe_baseline` in `[quality]` is written too: the share
+    /// of rows that the size labels otherwise than the smallest one, which a run's probes are held
+    /// against.
+    #[arg(long)]
+    pub write_config: bool,
+    /// Ask without a question first, where that costs money
+    ///
+    /// On a terminal the price is shown and a question asked; elsewhere, without this, nothing is
+    /// asked and the exit code is 2. The embedded scorer and models on this machine need no yes.
+    #[arg(long)]
+    pub yes: bool,
+    /// Where the answers are kept.
+    #[command(flatten)]
+    pub kept: KeptArguments,
+    /// Where the settings come from.
+    #[command(flatten)]
+    pub config: ConfigArgument,
+    /// Settings that beat the config's.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// Reads a share in hundredths: over 0, at most 100.
+fn points(text: &str) -> Result<f64, &'static str> {
+    let points = text.trim().parse::<f64>().ok().filter(|points| *points > 0.0 && *points <= 100.0);
+    points.map(|points| points / 100.0).ok_or("it wants points such as 1 or 0.5")
+}
+
+fn confidence(text: &str) -> Result<Confidence, &'static str> {
+    let percent = text.trim().parse::<f64>().ok();
+    let confidence = percent.and_then(|percent| Confidence::new(percent / 100.0));
+    confidence.ok_or("it wants a percentage over 50 and below 100, such as 95")
+}
+
+/// Where answers are kept, and how figures are printed.
+#[derive(Args, Debug)]
+pub struct KeptArguments {
+    /// The folder for the rows and their answers [default: the user's state folder]
+    ///
+    /// Each way to ask has a folder of its own in it, so answers to another prompt never count. The
+    /// default is $XDG_STATE_HOME/batchclass or ~/.local/state/batchclass.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Print one JSON object instead of tables
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What `verify` takes.
@@ -279,8 +401,18 @@ pub fn with_command(
 mod tests {
     use super::*;
 
-    const COMMANDS: [&str; 8] =
-        ["run", "init", "preview", "simulate", "verify", "check", "compact", "plot"];
+    const COMMANDS: [&str; 10] = [
+        "run",
+        "init",
+        "preview",
+        "eval",
+        "calibrate",
+        "simulate",
+        "verify",
+        "check",
+        "compact",
+        "plot",
+    ];
 
     fn typed(words: &[&str], is_file: bool) -> Vec<String> {
         let words = std::iter::once("batchclass").chain(words.iter().copied());

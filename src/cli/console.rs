@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::sync::{Mutex, PoisonError};
 
 use indicatif::{ProgressBar, WeakProgressBar};
@@ -41,6 +41,19 @@ pub fn data(text: &str) -> io::Result<()> {
 /// Prints a message: the lines of `text` to stderr, a line end added.
 pub fn message(text: &str) {
     write_line(&printable(text.trim_end()));
+}
+
+/// Asks `question` on stderr and waits for a line on stdin; whether that says yes.
+pub fn is_agreed(question: &str) -> bool {
+    let mut answer = String::new();
+    let shown = write!(io::stderr().lock(), "{} [y/N] ", printable(question));
+    let is_read = shown.is_ok() && io::stdin().read_line(&mut answer).is_ok();
+    is_read && matches!(answer.trim(), "y" | "Y" | "yes")
+}
+
+/// Whether a person can be asked: both ends are a terminal.
+pub fn is_conversation() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
 /// Prints one line of JSON to stderr; it stays valid JSON.

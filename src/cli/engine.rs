@@ -9,18 +9,18 @@ use super::preview_view::{Preview, PreviewRow};
 use super::run_command::{Failure, Surroundings};
 use super::summary_view::{Accuracy, Cost, Summary};
 use crate::domain::spec::ProviderKind;
-use crate::domain::{Billed, JobSpec, Price};
+use crate::domain::{Billed, Clock, JobSpec, Price};
 use crate::llm::learned_scorer::LearnedScorer;
 use crate::llm::price::{PriceError, price_of, priced};
 use crate::llm::provider::{OpenAi, Provider, ProviderSetupError, lexical::LexicalProvider};
-use crate::pipeline::{self, FailureKind, RunContext, RunError, RunReport};
+use crate::pipeline::{self, Beside, FailureKind, RunContext, RunError, RunReport};
 
 /// Runs `job` to its end, or until it is stopped; says how it ended.
 ///
 /// # Errors
 /// If there is no end to report: the input or the output can't be used, or a defect.
 pub(super) async fn run(mut job: JobSpec, around: Surroundings) -> Result<Summary, Failure> {
-    job.budget.price = price(&job, &around)?;
+    job.budget.price = price(&job, &*around.clock)?;
     let report = pipeline::run(&job, context(&job, around)?).await?;
     let price = job.budget.price.as_ref();
     let cost = price.map(|price| Cost {
@@ -42,7 +42,7 @@ pub(super) async fn run(mut job: JobSpec, around: Surroundings) -> Result<Summar
 /// # Errors
 /// If the input can't be used or the provider doesn't answer.
 pub(super) async fn preview(mut job: JobSpec, around: Surroundings) -> Result<Preview, Failure> {
-    job.budget.price = price(&job, &around)?;
+    job.budget.price = price(&job, &*around.clock)?;
     let price = job.budget.price.clone();
     let shown = pipeline::preview(&job, context(&job, around)?).await?;
     let rows = shown.rows.into_iter();
@@ -61,7 +61,14 @@ pub(super) async fn preview(mut job: JobSpec, around: Surroundings) -> Result<Pr
     })
 }
 
-fn context(job: &JobSpec, around: Surroundings) -> Result<RunContext, ProviderSetupError> {
+/// What a run of `job` is handed.
+///
+/// # Errors
+/// If the provider can't be set up.
+pub(super) fn context(
+    job: &JobSpec,
+    around: Surroundings,
+) -> Result<RunContext, ProviderSetupError> {
     let Surroundings { events, stop, clock, api_key, takeover } = around;
     let provider: Arc<dyn Provider> = match job.model.provider {
         ProviderKind::Lexical => Arc::new(match &job.model.fit {
@@ -74,17 +81,20 @@ fn context(job: &JobSpec, around: Surroundings) -> Result<RunContext, ProviderSe
         ProviderKind::Openai => Arc::new(OpenAi::new(&job.model, api_key, Arc::clone(&clock))?),
     };
     let stop = async move { stop.wait().await }.boxed();
-    Ok(RunContext { provider, events, clock, stop, takeover })
+    Ok(RunContext { provider, events, clock, stop, takeover, beside: Beside::default() })
 }
 
 /// What the job's tokens cost, where that is known; with the embedded provider nothing.
-fn price(job: &JobSpec, around: &Surroundings) -> Result<Option<Price>, PriceError> {
+///
+/// # Errors
+/// If the user's own prices make none.
+pub(super) fn price(job: &JobSpec, clock: &dyn Clock) -> Result<Option<Price>, PriceError> {
     let JobSpec { model, batch, budget, .. } = job;
     match model.provider {
         ProviderKind::Lexical => Ok(None),
         ProviderKind::Openai => {
             let longest = batch.tokens_per_call;
-            let table = price_of(&model.name, &model.base_url, around.clock.wall(), longest);
+            let table = price_of(&model.name, &model.base_url, clock.wall(), longest);
             priced(budget.own_price, table)
         }
     }

@@ -5,12 +5,17 @@
 
 pub mod api_key;
 pub mod arguments;
+mod calibrate_command;
+mod calibrate_view;
 pub mod check_command;
 pub mod compact_command;
+pub mod config_edit;
 pub mod config_file;
 pub mod console;
 mod engine;
 pub mod environment;
+mod eval_command;
+mod eval_view;
 pub mod exit_code;
 pub mod init_command;
 pub mod job;
@@ -31,6 +36,8 @@ pub mod signals;
 pub mod simulate_command;
 pub mod storage;
 pub mod summary_view;
+mod table;
+mod token_cost;
 pub mod values;
 pub mod verify_command;
 
@@ -87,6 +94,8 @@ fn obey(command: Command) -> Result<ExitCode, Failure> {
             Ok(ExitCode::Done)
         }
         Command::Simulate(arguments) => simulate_command::simulate(&arguments),
+        Command::Calibrate(arguments) => calibrate_command::calibrate(*arguments),
+        Command::Eval(arguments) => eval_command::eval(*arguments),
         Command::Verify(arguments) => verify_command::verify(arguments),
         Command::Check(arguments) => check_command::check_storage(arguments),
         Command::Compact(arguments) => compact_command::compact_output(&arguments),

@@ -104,7 +104,7 @@ pub(super) fn run_preview(arguments: PreviewArguments) -> Result<ExitCode, Failu
 }
 
 /// The settings that were typed, over the environment's, over the config's; and which config it was.
-fn settings(
+pub(super) fn settings(
     typed: Settings,
     config: &ConfigArgument,
 ) -> Result<(Settings, Option<PathBuf>), ConfigError> {
@@ -120,14 +120,19 @@ fn settings(
 }
 
 /// What a run needs from its surroundings, set up before anything is spent.
-struct Desk {
+pub(super) struct Desk {
     runtime: tokio::runtime::Runtime,
     progress: Arc<Progress>,
-    around: Surroundings,
+    /// What the work is handed.
+    pub(super) around: Surroundings,
 }
 
 impl Desk {
-    fn open(job: &JobSpec, mode: ProgressMode) -> Result<Desk, Failure> {
+    /// Sets everything up; the key is looked for, nothing is sent.
+    ///
+    /// # Errors
+    /// If the key is missing or the system gives no threads.
+    pub(super) fn open(job: &JobSpec, mode: ProgressMode) -> Result<Desk, Failure> {
         let api_key = api_key(&job.model, environment::variable)?;
         let internal = |error: std::io::Error| Failure::new(ExitCode::Internal, error);
         let runtime =
@@ -150,7 +155,10 @@ impl Desk {
     }
 
     /// Does the work to its end and takes the display down.
-    fn see_through<T, F: Future<Output = T>>(self, work: impl FnOnce(Surroundings) -> F) -> T {
+    pub(super) fn see_through<T, F: Future<Output = T>>(
+        self,
+        work: impl FnOnce(Surroundings) -> F,
+    ) -> T {
         let ended = self.runtime.block_on(work(self.around));
         self.progress.finish();
         // What still hangs in a system call holds nobody up: the process is about to end.

@@ -83,6 +83,11 @@ impl Template {
         Ok(Template { source: source.to_owned(), pieces })
     }
 
+    /// The template of one column alone.
+    pub fn column(name: &str) -> Template {
+        Template { source: name.to_owned(), pieces: vec![Piece::Column(name.to_owned())] }
+    }
+
     /// The template as it was written.
     pub fn source(&self) -> &str {
         &self.source

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::beside::AnswerSink;
 use super::settlement::Parcel;
 use crate::domain::{Clock, Codebook, Tokens};
 use crate::llm::asker::{Asker, PreparedCall};
@@ -19,6 +20,7 @@ pub(super) struct Line {
     pub(super) journal: Arc<Mutex<Journal>>,
     pub(super) codebook: Arc<Codebook>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) answers: Option<Arc<dyn AnswerSink>>,
 }
 
 impl Line {
@@ -64,6 +66,10 @@ pub(super) async fn run(
         unjournaled = journaled.err().map(|error| (record, error));
         let is_cut = reply.finish == Finish::Length;
         let matched = match_reply(&reply.content, is_cut, &prepared.keys, &line.codebook);
+        if let Some(sink) = &line.answers {
+            let ids = parcel.rows.iter().map(|row| row.id.clone());
+            sink.replied(ids.zip(matched.answers.iter().copied()).collect());
+        }
         (reply, matched)
     });
     CallEnd { number, parcel, prepared, reservation, took, result, unjournaled }

@@ -178,6 +178,7 @@ impl World {
             clock: Arc::new(SystemClock::start()),
             stop: futures::future::pending().boxed(),
             takeover: false,
+            beside: Beside::default(),
         };
         let folder = OutputFolder::with_store(self.location(), store);
         let job = self.job(attempt.row_limit);

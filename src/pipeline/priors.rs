@@ -55,6 +55,13 @@ pub(super) enum Recalled {
     Asked(Attempts),
 }
 
+/// What a journaled reply says of its rows, in their order.
+pub(super) fn answers_of(record: &ReplyRecord, codebook: &Codebook) -> Vec<(RowId, Answer)> {
+    let keys: Vec<Key> = record.rows.iter().map(|row| Key(row.key.clone())).collect();
+    let matched = match_reply(&record.reply, record.end == ReplyEnd::Cut, &keys, codebook);
+    record.rows.iter().map(|row| row.id.clone()).zip(matched.answers).collect()
+}
+
 impl Priors {
     /// Reads a journaled reply again, just as the run that got it did. `standing` says where each
     /// of its rows stands now; settled ones are passed over.

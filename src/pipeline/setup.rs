@@ -1,7 +1,7 @@
 //! What a run is set up with: the prompt, the job's identity, and how large a call may be.
 
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -248,20 +248,25 @@ pub(super) fn spending(job: &JobSpec, billed: Billed, is_final: bool) -> Option<
     })
 }
 
-/// A governor that knows what earlier runs were charged as far back as any limit does.
+/// A governor that knows what earlier runs with these journals were charged, as far back as any
+/// limit does.
 ///
 /// # Errors
-/// If the record of charges can't be read.
-pub(super) fn governor(
+/// If a record of charges can't be read.
+pub(super) fn governor<'a>(
     job: &JobSpec,
-    journal_folder: &Path,
+    journals: impl Iterator<Item = &'a PathBuf>,
     clock: &dyn Clock,
 ) -> Result<Governor, RunError> {
     let now = clock.now();
     let seed = getrandom::u64().unwrap_or_default();
     let wall = clock.wall();
     let mut governor = Governor::new(job.limits, seed, now, wall);
-    let past = journal::past_charges(journal_folder, wall).map_err(OutputError::from)?;
+    let mut past = Vec::new();
+    for folder in journals {
+        past.extend(journal::past_charges(folder, wall).map_err(OutputError::from)?);
+    }
+    past.sort_by_key(|charge| charge.at);
     let charges = past.into_iter().map(|past| PastCharge {
         age: Duration::from_millis(wall.0.saturating_sub(past.at.0)),
         charge: past.charge,

@@ -6,7 +6,7 @@ use super::call::Line;
 use super::coordinator::Parts;
 use super::error::RunError;
 use super::open_part::OpenParts;
-use super::priors::{Priors, Standing};
+use super::priors::{self, Priors, Standing};
 use super::reader::Reader;
 use super::report::RunReport;
 use super::standing_rows::StandingRows;
@@ -52,7 +52,9 @@ impl Staged {
         let provider = Arc::clone(&context.provider);
         let asker = Asker::new(Arc::clone(&prompt), keys, provider, &job.model);
         let asker = Arc::new(asker.counted_by(job.limits.rules).cached_by(&job.budget));
-        let governor = setup::governor(job, &folder.journal_folder(), &*context.clock)?;
+        let own = folder.journal_folder();
+        let journals = std::iter::once(&own).chain(&context.beside.charged_with);
+        let governor = setup::governor(job, journals, &*context.clock)?;
         let limits = setup::batch_limits(job, &asker, governor.largest_call())?;
         let (batcher, billed_before) = (Batcher::new(limits), Billed::NOTHING);
         Ok(Staged { prompt, asker, governor, batcher, billed_before })
@@ -104,7 +106,13 @@ impl Staged {
         let clock = Arc::clone(&context.clock);
         Ok(Parts {
             labelled_before: labelled_by_model(job, &output) + priors.labels().count() as u64,
-            line: Line { asker, journal, codebook, clock: Arc::clone(&clock) },
+            line: Line {
+                asker,
+                journal,
+                codebook,
+                clock: Arc::clone(&clock),
+                answers: context.beside.answers,
+            },
             events: context.events,
             governor,
             budget: Budget::new(job.budget.clone(), billed_before),
@@ -142,6 +150,9 @@ fn open_journal(
     let mut priors = Priors::default();
     let replay = journal::replay(&folder, fingerprint, plan, |reply| {
         let at = reply.at;
+        if let Some(sink) = &context.beside.answers {
+            sink.replied(priors::answers_of(&reply, codebook));
+        }
         priors.replay(reply, codebook, |position| {
             let part = plan.part_of(position);
             let record = part.and_then(|part| records.get(&part));

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-pub use agreement::{Agreement, Interval};
+pub use agreement::Agreement;
 pub use columns::ColumnUse;
 
 use crate::domain::spec::reason_column;

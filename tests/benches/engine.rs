@@ -27,7 +27,7 @@ use batchclass::domain::{
 use batchclass::llm::codes::{self, LabelDraft};
 use batchclass::llm::provider::{ChatReply, ChatRequest, Finish, Provider, ProviderError};
 use batchclass::llm::token_counter::TokenCounter;
-use batchclass::pipeline::{self, RunContext};
+use batchclass::pipeline::{self, Beside, RunContext};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -61,6 +61,7 @@ async fn run(input: &str, out: &str, rows_per_call: NonZeroU32) -> Result<(), Fa
         clock: clock.clone(),
         stop: futures::future::pending().boxed(),
         takeover: false,
+        beside: Beside::default(),
     };
     let began = clock.now();
     let report = pipeline::run(&job, context).await?;

@@ -20,7 +20,7 @@ use batchclass::llm::provider::scripted::Scripted;
 use batchclass::llm::token_counter::TokenCounter;
 use batchclass::output::OutputFolder;
 use batchclass::output::store::Store;
-use batchclass::pipeline::{self, RunContext, RunError, RunReport};
+use batchclass::pipeline::{self, Beside, RunContext, RunError, RunReport};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
@@ -198,7 +198,14 @@ impl Rehearsal {
         let time = Arc::clone(&clock);
         let events = Arc::new(move |event: Event| told.add(time.now(), event));
         let provider = Arc::new(provider);
-        let context = RunContext { provider, events, clock, stop, takeover: false };
+        let context = RunContext {
+            provider,
+            events,
+            clock,
+            stop,
+            takeover: false,
+            beside: Beside::default(),
+        };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(pipeline::run_in(&job, folder, context))
     }
