@@ -16,6 +16,7 @@ mod heartbeat;
 mod input_rows;
 mod merge;
 mod open_part;
+mod packer;
 mod part_size;
 mod passes;
 mod preview;

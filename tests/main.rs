@@ -9,6 +9,7 @@
 )]
 
 mod append;
+mod attacks;
 mod check;
 mod claims;
 mod columns;

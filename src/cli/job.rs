@@ -203,6 +203,7 @@ pub fn job(
                 .dedupe_texts
                 .and_then(|texts| usize::try_from(texts.get()).ok())
                 .unwrap_or(DEDUPE_TEXTS),
+            isolate: batch.isolate.unwrap_or(true),
         },
         output: OutputSpec {
             location: Location::parse(output.as_os_str())?,

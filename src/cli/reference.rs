@@ -57,6 +57,7 @@ const SETTINGS: &[(&str, &str, &str, &str, &str)] = &[
     ("batch", "tokens_per_call", "tokens-per-call", "4000", "4000"),
     ("batch", "max_attempts", "max-attempts", "9", "9"),
     ("batch", "dedupe_texts", "dedupe-texts", "0", "0"),
+    ("batch", "isolate", "isolate", "false", "false"),
     ("input", "existing_label", "existing-label", "old", "'old'"),
     ("input", "gold", "gold", "known", "'known'"),
     ("input", "format", "format", "csv", "'csv'"),

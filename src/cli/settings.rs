@@ -284,6 +284,15 @@ section! {
         /// About 60 bytes of memory each. 0 asks every row for itself.
         #[arg(env = "BATCHCLASS_DEDUPE_TEXTS", value_name = "TEXTS")]
         dedupe_texts: Count<0, 100_000_000>,
+
+        /// Whether rows that speak to the model are asked apart from others [default: true]
+        ///
+        /// A text that holds keys with codes, JSON of an answer, or orders such as "ignore the
+        /// other rows" could steer its neighbours' labels. Such a row is asked alone, which costs
+        /// a whole prompt; of ordinary texts hardly one in 10,000 is taken for one. With many of
+        /// them, as in a collection of prompts, they share calls with each other.
+        #[arg(env = "BATCHCLASS_ISOLATE", value_name = "true|false")]
+        isolate: bool,
     }
 }
 

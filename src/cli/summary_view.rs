@@ -70,6 +70,10 @@ pub fn summary(summary: &Summary) -> String {
             format!("{} answered rows wait for their part to be written", grouped(run.unwritten)),
         );
     }
+    if run.isolated > 0 {
+        let rows = grouped(run.isolated);
+        fact("kept apart", format!("{rows} rows that speak of keys, codes or instructions"));
+    }
     if run.dropped_duplicates > 0 {
         fact("dropped", format!("{} rows with a repeated id", grouped(run.dropped_duplicates)));
     }
@@ -219,6 +223,7 @@ mod tests {
                 completion_tokens: 6_150_000,
                 settled: 2_000_000,
                 asked: 1_950_000,
+                isolated: 0,
                 unwritten: 0,
                 took: Duration::from_secs(21_600),
                 dropped_duplicates: 0,

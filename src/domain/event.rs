@@ -105,6 +105,11 @@ pub enum Event {
         /// How many.
         rows: u64,
     },
+    /// Rows were kept apart from others, since their texts speak of keys, codes or instructions.
+    RowsIsolated {
+        /// How many.
+        rows: u64,
+    },
     /// No call can start for a while.
     Waiting {
         /// For what.
@@ -212,7 +217,15 @@ pub enum Event {
         /// What stopped it, in words, if something did.
         #[serde(skip_serializing_if = "Option::is_none")]
         stopped_by: Option<String>,
+        /// Rows of this run that were kept apart from others, if there were any.
+        #[serde(skip_serializing_if = "is_zero")]
+        isolated: u64,
     },
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Where a row's outcome came from.

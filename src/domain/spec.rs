@@ -253,6 +253,8 @@ pub struct BatchSpec {
     pub max_attempts: u16,
     /// How many distinct texts are remembered, so that equal rows are asked once; 0 remembers none.
     pub dedupe_texts: usize,
+    /// Whether rows whose texts speak of keys, codes or instructions are asked apart from others.
+    pub isolate: bool,
 }
 
 /// What is written.

@@ -19,4 +19,5 @@ pub mod provider;
 pub mod reply_matcher;
 pub mod reply_reader;
 pub mod schema;
+pub mod suspicion;
 pub mod token_counter;

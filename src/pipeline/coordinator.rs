@@ -18,6 +18,7 @@ use super::call::{CallEnd, Line};
 use super::error::{RunError, Stopped};
 use super::heartbeat::Heartbeat;
 use super::open_part::OpenParts;
+use super::packer::Packer;
 use super::priors::{Priors, Recalled};
 use super::reader::{ReadChunk, ReadRow};
 use super::settlement::Parcel;
@@ -27,7 +28,6 @@ use super::tally::Tally;
 use super::writer::Writer;
 use crate::domain::event::{Source, WaitFor};
 use crate::domain::{Event, EventSink, JobSpec, Moment, Outcome, Position, Row, TextHash};
-use crate::llm::batcher::Batcher;
 use crate::llm::dedupe::{self, Dedupe, Met};
 use crate::llm::governor::Governor;
 use crate::output::OutputError;
@@ -50,7 +50,7 @@ pub(super) struct Parts {
     pub(super) line: Line,
     pub(super) events: Arc<dyn EventSink>,
     pub(super) governor: Governor,
-    pub(super) batcher: Batcher,
+    pub(super) packer: Packer,
     pub(super) dedupe: Dedupe<Position>,
     pub(super) open: OpenParts,
     pub(super) priors: Priors,
@@ -203,7 +203,7 @@ impl<'a> Coordinator<'a> {
         let left = self.parcels.iter().chain(self.delayed.iter().map(|(_, parcel)| parcel));
         self.all_read
             && self.ready.is_none()
-            && self.parts.batcher.waiting_rows() == 0
+            && self.parts.packer.waiting_rows() == 0
             && left.into_iter().all(|parcel| parcel.first_failed.is_some())
     }
 
@@ -216,7 +216,7 @@ impl<'a> Coordinator<'a> {
         self.ready.is_some()
             || !self.parcels.is_empty()
             || !self.delayed.is_empty()
-            || self.parts.batcher.waiting_rows() > 0
+            || self.parts.packer.waiting_rows() > 0
     }
 
     /// Whether another chunk may be read: enough is packed already, or too much is open.
@@ -226,7 +226,7 @@ impl<'a> Coordinator<'a> {
         let rows_ahead = 4 * self.job.batch.rows_per_call.get() as usize;
         self.stopped.is_none()
             && !self.all_read
-            && self.parts.batcher.waiting_rows() < rows_ahead
+            && self.parts.packer.waiting_rows() < rows_ahead
             && self.parts.open.rows() < open_rows
             && self.parts.writer.pending() < PARTS_TO_WRITE
             && (self.held_bytes() < HELD_BYTES || !self.holds_whole_part())
@@ -270,6 +270,24 @@ impl<'a> Coordinator<'a> {
                 ReadRow::Ask(row) => self.take_row(row),
             }
         }
+        self.tell_of_isolation();
+    }
+
+    /// Tells how many rows were kept apart, and once, if they are so many that they share calls.
+    fn tell_of_isolation(&mut self) {
+        let rows = self.parts.packer.take_news();
+        if rows == 0 {
+            return;
+        }
+        self.tally.isolated += rows;
+        self.parts.events.emit(Event::RowsIsolated { rows });
+        if let Some((isolated, rows)) = self.parts.packer.notice_crowd() {
+            let message = format!(
+                "{isolated} of {rows} rows speak of keys, codes or instructions; to ask each alone would \
+                 cost too much, so they share calls with each other from now on, and with no other row"
+            );
+            self.parts.events.emit(Event::Warning { message });
+        }
     }
 
     fn take_row(&mut self, mut row: Row) {
@@ -281,7 +299,7 @@ impl<'a> Coordinator<'a> {
         }
         match self.parts.dedupe.meet(row.text_hash, row.position) {
             Met::First(_) => {
-                if let Err(too_long) = self.parts.batcher.push(row) {
+                if let Err(too_long) = self.parts.packer.push(row) {
                     self.give_up_too_long([too_long]);
                 }
             }

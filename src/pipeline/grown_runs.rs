@@ -128,6 +128,7 @@ impl World {
                 tokens_per_call: Tokens(2_000),
                 max_attempts: self.max_attempts,
                 dedupe_texts: 1_000,
+                isolate: true,
             },
             output: OutputSpec {
                 location: self.location().into(),

@@ -40,6 +40,8 @@ pub struct RunReport {
     pub settled: u64,
     /// Of those, rows that the model was asked about.
     pub asked: u64,
+    /// Rows that this run kept apart from ordinary ones, for what their texts say.
+    pub isolated: u64,
     /// Rows whose answers wait in the journal until their part is committed.
     pub unwritten: u64,
     /// How long the run took.
@@ -71,6 +73,7 @@ impl RunReport {
             completion_tokens: 0,
             settled: 0,
             asked: 0,
+            isolated: 0,
             unwritten: 0,
             took: Duration::ZERO,
             dropped_duplicates: 0,
@@ -94,6 +97,7 @@ impl RunReport {
         self.completion_tokens = tally.completion_tokens;
         self.settled = tally.labelled + tally.unlabelled;
         self.asked = tally.asked;
+        self.isolated = tally.isolated;
         self.unwritten = tally.unwritten;
         self.took = took;
         if let Some(stopped) = stopped {
@@ -114,6 +118,7 @@ impl RunReport {
             tokens: self.prompt_tokens + self.completion_tokens,
             seconds: self.took.as_secs_f64(),
             stopped_by: self.stopped_by.clone(),
+            isolated: self.isolated,
         }
     }
 

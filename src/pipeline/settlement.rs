@@ -114,11 +114,11 @@ pub(super) fn judge_reply(
             return verdict;
         }
         Some(Nothing::Refused) => return refuse(parcel, Reason::Refused),
-        Some(Nothing::Empty) if parcel.rows.len() > 1 => {
+        Some(Nothing::Empty | Nothing::Flooded) if parcel.rows.len() > 1 => {
             verdict.parcels = parcel.halves();
             return verdict;
         }
-        Some(Nothing::Empty) | None => {}
+        Some(Nothing::Empty | Nothing::Flooded) | None => {}
     }
 
     let is_alone = parcel.rows.len() == 1;
@@ -167,7 +167,15 @@ pub(super) enum Nothing {
     Refused,
     /// It is whole and says nothing: empty, or a form without an answer in it.
     Empty,
+    /// It was cut, and answers many rows that nobody asked about: a row's text may have talked the
+    /// model into answers that pushed out its own.
+    Flooded,
 }
+
+/// Answers to keys that were not asked which a cut reply may hold, whatever its size.
+const FOREIGN_BY_CHANCE: usize = 3;
+/// The same, as one of so many rows.
+const FOREIGN_ONE_IN: usize = 5;
 
 /// Whether a reply holds nothing for any row, and why.
 pub(super) fn nothing_answered(
@@ -175,6 +183,10 @@ pub(super) fn nothing_answered(
     is_prose: bool,
     matched: &MatchedReply,
 ) -> Option<Nothing> {
+    let foreign_by_chance = FOREIGN_BY_CHANCE.max(matched.answers.len() / FOREIGN_ONE_IN);
+    if finish == Finish::Length && matched.foreign > foreign_by_chance {
+        return Some(Nothing::Flooded);
+    }
     let is_missing = |answer: &Answer| *answer == Answer::Unresolved(Reason::Missing);
     if !matched.answers.iter().all(is_missing) {
         return None;
@@ -317,6 +329,19 @@ mod tests {
 
     fn positions(rows: &[Row]) -> Vec<u64> {
         rows.iter().map(|row| row.position.0).collect()
+    }
+
+    #[test]
+    fn a_cut_reply_full_of_foreign_keys_counts_for_no_row_that_had_neighbours() {
+        let label = Answer::Label(LabelIndex(1));
+        let flooded = |count: usize, foreign| {
+            let matched = MatchedReply { foreign, ..reply(vec![label; count]) };
+            judge_reply(Parcel::of(rows(count as u64)), Finish::Length, false, false, &matched, NOW)
+        };
+        let verdict = flooded(20, 5);
+        assert_eq!((verdict.settled.len(), verdict.parcels.len()), (0, 2));
+        assert_eq!(flooded(20, 4).settled.len(), 20, "a few are chance");
+        assert_eq!(flooded(1, 800).settled.len(), 1, "a lone row harms itself at most");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::call::Line;
 use super::coordinator::Parts;
 use super::error::RunError;
 use super::open_part::OpenParts;
+use super::packer::Packer;
 use super::priors::{Priors, Standing};
 use super::reader::Reader;
 use super::report::RunReport;
@@ -13,10 +14,11 @@ use super::standing_rows::StandingRows;
 use super::work::Work;
 use super::writer::Writer;
 use super::{RunContext, setup};
+use crate::domain::spec::ProviderKind;
 use crate::domain::{Codebook, Event, JobSpec};
 use crate::input::OrderedInput;
 use crate::llm::asker::Asker;
-use crate::llm::batcher::{BatchLimits, Batcher};
+use crate::llm::batcher::BatchLimits;
 use crate::llm::dedupe::Dedupe;
 use crate::llm::governor::Governor;
 use crate::llm::keys::KeyStream;
@@ -29,7 +31,7 @@ pub(super) struct Staged {
     prompt: Arc<Prompt>,
     asker: Arc<Asker>,
     governor: Governor,
-    batcher: Batcher,
+    packer: Packer,
 }
 
 impl Staged {
@@ -51,7 +53,10 @@ impl Staged {
         let asker = Arc::new(asker.counted_by(job.limits.rules));
         let governor = setup::governor(job, &folder.journal_folder(), &*context.clock)?;
         let limits = setup::batch_limits(job, &asker, governor.largest_call())?;
-        Ok(Staged { prompt, asker, governor, batcher: Batcher::new(limits) })
+        // The embedded scorer answers each row by its own words.
+        let is_steerable = job.model.provider != ProviderKind::Lexical;
+        let guard = (job.batch.isolate && is_steerable).then(|| Arc::clone(prompt.codebook()));
+        Ok(Staged { prompt, asker, governor, packer: Packer::new(limits, guard) })
     }
 
     /// The job's labels.
@@ -61,7 +66,7 @@ impl Staged {
 
     /// How large a call may be.
     pub(super) fn limits(&self) -> &BatchLimits {
-        self.batcher.limits()
+        self.packer.limits()
     }
 
     /// Starts the threads and lays everything out for the coordinator.
@@ -77,7 +82,7 @@ impl Staged {
         run: &str,
         context: RunContext,
     ) -> Result<Parts, RunError> {
-        let Staged { prompt, asker, governor, batcher } = self;
+        let Staged { prompt, asker, governor, packer } = self;
         let (plan, codebook) = (output.plan().clone(), Arc::clone(prompt.codebook()));
         let (priors, journal) = open_journal(job, &output, &work, run, &codebook, &context)?;
         let mut dedupe = Dedupe::new(job.batch.dedupe_texts);
@@ -98,7 +103,7 @@ impl Staged {
             line: Line { asker, journal, codebook, clock: Arc::clone(&clock) },
             events: context.events,
             governor,
-            batcher,
+            packer,
             dedupe,
             open: OpenParts::new(plan),
             priors,

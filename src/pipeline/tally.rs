@@ -27,6 +27,8 @@ pub(super) struct Tally {
     pub(super) unwritten: u64,
     /// Rows that ended by a reply, or were given up on after they were asked.
     pub(super) asked: u64,
+    /// Rows kept apart, for what their texts say.
+    pub(super) isolated: u64,
     /// Failed calls by kind.
     pub(super) failures: BTreeMap<&'static str, u64>,
     /// Spent since the last sealed part.

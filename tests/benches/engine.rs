@@ -115,6 +115,7 @@ fn job(input: Location, out: Location, rows_per_call: NonZeroU32) -> Result<JobS
             tokens_per_call: Tokens(32_000),
             max_attempts: 3,
             dedupe_texts: 200_000,
+            isolate: true,
         },
         output: OutputSpec {
             location: out,

@@ -75,6 +75,7 @@ pub fn orders_job(input: &Path, output: &Path, rows_per_part: u32) -> JobSpec {
             tokens_per_call: Tokens(8_000),
             max_attempts: 3,
             dedupe_texts: 1_000,
+            isolate: true,
         },
         output: OutputSpec {
             location: output.into(),

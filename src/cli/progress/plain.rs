@@ -153,6 +153,7 @@ mod tests {
             tokens: 70_000,
             seconds: 12.0,
             stopped_by: None,
+            isolated: 0,
         };
         let tally_now = event(display, end, 12);
         display.finish(&tally_now, at(12).now);

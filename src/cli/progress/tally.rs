@@ -99,6 +99,7 @@ impl Tally {
             | Event::CommitFailed { .. }
             | Event::CommitStalled { .. }
             | Event::JournalReplayed { .. }
+            | Event::RowsIsolated { .. }
             | Event::Held { .. }
             | Event::DailyLimitUsed { .. }
             | Event::Warning { .. }

@@ -84,11 +84,11 @@ impl Coordinator<'_> {
 
     /// A full batch, or what there is once waiting for more has become pointless.
     fn next_batch(&mut self, now: Moment) -> Option<Vec<Row>> {
-        if let Some(full) = self.parts.batcher.next(false, None) {
+        if let Some(full) = self.parts.packer.next(false) {
             self.idle_since = None;
             return Some(full);
         }
-        if self.parts.batcher.waiting_rows() == 0 || self.wants_rows() {
+        if self.parts.packer.waiting_rows() == 0 || self.wants_rows() {
             self.idle_since = None;
             return None;
         }
@@ -98,7 +98,7 @@ impl Coordinator<'_> {
             return None;
         }
         self.idle_since = None;
-        self.parts.batcher.next(true, None)
+        self.parts.packer.next(true)
     }
 
     fn next_moment(&self) -> Option<Moment> {

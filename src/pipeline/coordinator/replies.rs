@@ -165,7 +165,7 @@ impl Coordinator<'_> {
             StepDown::Changed(change) => {
                 self.parts.events.emit(change.event());
                 let limits = self.batch_limits();
-                let too_long = self.parts.batcher.set_limits(limits);
+                let too_long = self.parts.packer.set_limits(limits);
                 self.give_up_too_long(too_long);
             }
             StepDown::AlreadyChanged => {}
@@ -174,7 +174,7 @@ impl Coordinator<'_> {
     }
 
     fn batch_limits(&self) -> BatchLimits {
-        let BatchLimits { rows_per_call, tokens_per_call, .. } = *self.parts.batcher.limits();
+        let BatchLimits { rows_per_call, tokens_per_call, .. } = *self.parts.packer.limits();
         self.parts.line.asker.limits(rows_per_call, tokens_per_call)
     }
 
@@ -206,7 +206,7 @@ impl Coordinator<'_> {
             }
             self.settle(&row, outcome, Source::Reply);
         }
-        let too_long = self.parts.batcher.push_again(verdict.again);
+        let too_long = self.parts.packer.push_again(verdict.again);
         self.give_up_too_long(too_long);
         let due = now + verdict.delay;
         for parcel in verdict.parcels {
