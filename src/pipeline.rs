@@ -3,6 +3,7 @@
 //! Input and job are proved before the output is touched; a finished output is only looked at; all
 //! between is the coordinator's loop.
 
+mod back_off;
 mod byte_gate;
 mod call;
 mod close_parts;
@@ -21,11 +22,13 @@ mod part_size;
 mod passes;
 mod preview;
 mod priors;
+mod probes;
 mod reader;
 mod report;
 mod retry;
 mod settlement;
 mod setup;
+mod share;
 mod stage;
 mod standing_rows;
 mod storage_watch;

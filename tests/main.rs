@@ -22,6 +22,7 @@ mod killed;
 mod layering;
 mod limits;
 mod offline;
+mod probes;
 mod resume;
 mod s3;
 mod stops;

@@ -17,8 +17,8 @@ use crate::domain::reading::FileFormat;
 use crate::domain::spec::{
     API_KEY_ENV, AnswerForm, BASE_URL, BatchSpec, CONNECT_TIMEOUT_S, DEDUPE_TEXTS, GIVE_UP_AFTER_S,
     IdSource, InputSpec, LABEL_COLUMN, Limits, MAX_ATTEMPTS, MAX_OUTPUT_TOKENS, ModelSpec,
-    OutputSpec, ProviderKind, READ_TIMEOUT_S, REPLY_TIMEOUT_S, ROWS_PER_CALL, SORT_MEMORY,
-    TOKENS_PER_CALL, Vocabulary,
+    OutputSpec, PROBE, PROBE_MAX, ProviderKind, QualitySpec, READ_TIMEOUT_S, REPLY_TIMEOUT_S,
+    ROWS_PER_CALL, SORT_MEMORY, TOKENS_PER_CALL, Vocabulary,
 };
 use crate::domain::{
     Codebook, CodebookError, Compression, JobSpec, Location, LocationError, PartEncoding, Reading,
@@ -167,6 +167,7 @@ pub fn job(
         model,
         limits,
         batch,
+        quality,
         input: reading,
         output: writing,
         storage,
@@ -204,6 +205,11 @@ pub fn job(
                 .and_then(|texts| usize::try_from(texts.get()).ok())
                 .unwrap_or(DEDUPE_TEXTS),
             isolate: batch.isolate.unwrap_or(true),
+        },
+        quality: QualitySpec {
+            probe: quality.probe.map_or(PROBE, |share| share.0),
+            probe_max: quality.probe_max.map_or(PROBE_MAX, |share| share.0),
+            probe_baseline: quality.probe_baseline.map_or(0.0, |share| share.0),
         },
         output: OutputSpec {
             location: Location::parse(output.as_os_str())?,

@@ -13,7 +13,7 @@ use toml::de::DeValue;
 use super::label_setting::LabelSetting;
 use super::section::{Refusal, Section, section};
 use super::values::{
-    Bytes, Columns, Count, Delimiter, LayoutChoice, ProgressMode, Quote, Reasons, Span,
+    Bytes, Columns, Count, Delimiter, LayoutChoice, ProgressMode, Quote, Reasons, Share, Span,
 };
 use crate::domain::Compression;
 use crate::domain::limits::{ChargeRule, Counting, DayWindow, MinuteWindow, OnDailyLimit, Vendor};
@@ -297,6 +297,33 @@ section! {
 }
 
 section! {
+    /// How labels are watched while a run goes on.
+    QualitySettings ["quality", "Quality"] {
+        /// Share of rows asked a second time, to see whether labels hold; 0 = none [default: 0.005]
+        ///
+        /// In another call, at another place; more of the first 20,000 rows, so that the share of
+        /// rows that are labelled otherwise is known early. It only measures: no label changes. A
+        /// probe is paid like any row. Example: --probe 0.01
+        #[arg(env = "BATCHCLASS_PROBE", value_name = "SHARE")]
+        probe: Share,
+
+        /// How much more they may disagree than at calibration, a share [default: 0.05]
+        ///
+        /// Surely above that, fewer rows share a call (200, 100, 50, 25, 10, 1); surely below it,
+        /// more do again, up to --rows-per-call. 1 only watches.
+        #[arg(env = "BATCHCLASS_PROBE_MAX", value_name = "SHARE")]
+        probe_max: Share,
+
+        /// How much they disagreed at calibration, a share [default: 0]
+        ///
+        /// `batchclass calibrate` finds it. A model that answers differently each time it is asked
+        /// has one above 0, however few rows share a call.
+        #[arg(env = "BATCHCLASS_PROBE_BASELINE", value_name = "SHARE")]
+        probe_baseline: Share,
+    }
+}
+
+section! {
     /// How the input is read.
     InputSettings ["input", "Input"] {
         /// A column with labels that stand already [default: none]
@@ -536,6 +563,9 @@ pub struct Settings {
     /// `[batch]`.
     #[command(flatten)]
     pub batch: BatchSettings,
+    /// `[quality]`.
+    #[command(flatten)]
+    pub quality: QualitySettings,
     /// `[input]`.
     #[command(flatten)]
     pub input: InputSettings,
@@ -552,11 +582,12 @@ pub struct Settings {
 
 impl Settings {
     /// The config's tables and their keys, the top of the file first.
-    pub const TABLES: [(&'static str, &'static [&'static str]); 8] = [
+    pub const TABLES: [(&'static str, &'static [&'static str]); 9] = [
         (TaskSettings::TABLE, TaskSettings::KEYS),
         (ModelSettings::TABLE, ModelSettings::KEYS),
         (LimitSettings::TABLE, LimitSettings::KEYS),
         (BatchSettings::TABLE, BatchSettings::KEYS),
+        (QualitySettings::TABLE, QualitySettings::KEYS),
         (InputSettings::TABLE, InputSettings::KEYS),
         (OutputSettings::TABLE, OutputSettings::KEYS),
         (StorageSettings::TABLE, StorageSettings::KEYS),
@@ -573,6 +604,7 @@ impl Settings {
             ModelSettings::TABLE => self.model.set(key, value),
             LimitSettings::TABLE => self.limits.set(key, value),
             BatchSettings::TABLE => self.batch.set(key, value),
+            QualitySettings::TABLE => self.quality.set(key, value),
             InputSettings::TABLE => self.input.set(key, value),
             OutputSettings::TABLE => self.output.set(key, value),
             StorageSettings::TABLE => self.storage.set(key, value),
@@ -594,6 +626,7 @@ impl Settings {
             model: self.model.over(lower.model),
             limits: self.limits.over(lower.limits),
             batch: self.batch.over(lower.batch),
+            quality: self.quality.over(lower.quality),
             input: self.input.over(lower.input),
             output: self.output.over(lower.output),
             storage: self.storage.over(lower.storage),

@@ -5,6 +5,7 @@
 
 mod calls;
 mod commits;
+mod probing;
 mod replies;
 
 use std::collections::VecDeque;
@@ -20,6 +21,7 @@ use super::heartbeat::Heartbeat;
 use super::open_part::OpenParts;
 use super::packer::Packer;
 use super::priors::{Priors, Recalled};
+use super::probes::Probes;
 use super::reader::{ReadChunk, ReadRow};
 use super::settlement::Parcel;
 use super::storage_watch::StorageWatch;
@@ -51,6 +53,7 @@ pub(super) struct Parts {
     pub(super) events: Arc<dyn EventSink>,
     pub(super) governor: Governor,
     pub(super) packer: Packer,
+    pub(super) probes: Probes,
     pub(super) dedupe: Dedupe<Position>,
     pub(super) open: OpenParts,
     pub(super) priors: Priors,
@@ -161,6 +164,7 @@ impl<'a> Coordinator<'a> {
     /// Lets the journal go where it has served; no call is left that could write to it.
     fn close(self) -> (Tally, Option<Stopped>, Writer) {
         let Coordinator { parts, mut tally, mut stopped, unjournaled, .. } = self;
+        tally.probed = parts.probes.all();
         tally.unwritten = parts.open.answers() + parts.writer.answers();
         let journal = Arc::into_inner(parts.line.journal);
         let journal =

@@ -7,13 +7,22 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use crate::domain::{Codebook, Row};
-use crate::llm::batcher::{BatchLimits, Batcher, TooLong};
+use crate::llm::batcher::{BatchLimits, Batcher, TakenSeats, TooLong};
 use crate::llm::suspicion::suspicion;
 
 /// Suspicious rows that are asked alone whatever their share.
 const ALONE_IN_ANY_CASE: u64 = 100;
 /// Beyond those: one in so many of all rows.
 const ALONE_ONE_IN: u64 = 100;
+
+/// Rows that share a call.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Packed {
+    /// The rows.
+    pub(super) rows: Vec<Row>,
+    /// Whether there is room for the guests, and nothing to fear for them or from them.
+    pub(super) may_have_guests: bool,
+}
 
 /// Rows that wait to be packed.
 #[derive(Debug)]
@@ -87,9 +96,17 @@ impl Packer {
         too_long
     }
 
-    /// The next batch: a full one, or with `flush` whatever waits.
-    pub(super) fn next(&mut self, flush: bool) -> Option<Vec<Row>> {
-        self.apart.next(flush, None).or_else(|| self.together.next(flush, None))
+    /// The next batch: a full one, or with `flush` whatever waits. Room is left for `guests` if it
+    /// may have some.
+    pub(super) fn next(&mut self, flush: bool, guests: TakenSeats) -> Option<Packed> {
+        if let Some(rows) = self.apart.next(flush, None) {
+            return Some(Packed { rows, may_have_guests: false });
+        }
+        if let Some(rows) = self.together.next_beside(guests, flush, None) {
+            return Some(Packed { rows, may_have_guests: true });
+        }
+        let rows = self.together.next(flush, None)?;
+        Some(Packed { rows, may_have_guests: false })
     }
 
     /// Rows that wait.
@@ -155,8 +172,8 @@ mod tests {
     }
 
     fn batches(packer: &mut Packer) -> Vec<Vec<u64>> {
-        let next = || packer.next(true);
-        let numbers = |rows: Vec<Row>| rows.iter().map(|row| row.position.0).collect();
+        let next = || packer.next(true, TakenSeats::default());
+        let numbers = |packed: Packed| packed.rows.iter().map(|row| row.position.0).collect();
         std::iter::from_fn(next).map(numbers).collect()
     }
 
@@ -173,6 +190,21 @@ mod tests {
         );
         assert_eq!(batches(&mut packer), [vec![1], vec![2, 3]]);
         assert_eq!(packer.waiting_rows(), 0);
+    }
+
+    #[test]
+    fn guests_sit_with_ordinary_rows_alone_and_only_where_there_is_room() {
+        let mut packer = packer(true);
+        packer.push(row(0, "417:B")).unwrap();
+        (1..6).for_each(|at| packer.push(row(at, "late")).unwrap());
+        let mut next = |tokens| {
+            let packed = packer.next(true, TakenSeats { rows: 1, tokens: Tokens(tokens) });
+            packed.map(|packed| (packed.rows.len(), packed.may_have_guests))
+        };
+        assert_eq!(next(10), Some((1, false)));
+        assert_eq!(next(10), Some((3, true)));
+        assert_eq!(next(990), Some((2, false)), "the guest is too long");
+        assert_eq!(next(10), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::error::RunError;
 use super::open_part::OpenParts;
 use super::packer::Packer;
 use super::priors::{Priors, Standing};
+use super::probes::Probes;
 use super::reader::Reader;
 use super::report::RunReport;
 use super::standing_rows::StandingRows;
@@ -32,6 +33,7 @@ pub(super) struct Staged {
     asker: Arc<Asker>,
     governor: Governor,
     packer: Packer,
+    probes: Probes,
 }
 
 impl Staged {
@@ -53,10 +55,18 @@ impl Staged {
         let asker = Arc::new(asker.counted_by(job.limits.rules));
         let governor = setup::governor(job, &folder.journal_folder(), &*context.clock)?;
         let limits = setup::batch_limits(job, &asker, governor.largest_call())?;
-        // The embedded scorer answers each row by its own words.
-        let is_steerable = job.model.provider != ProviderKind::Lexical;
-        let guard = (job.batch.isolate && is_steerable).then(|| Arc::clone(prompt.codebook()));
-        Ok(Staged { prompt, asker, governor, packer: Packer::new(limits, guard) })
+        // The embedded scorer answers each row by its own words: nothing steers it, and its answers
+        // never differ.
+        let is_model = job.model.provider != ProviderKind::Lexical;
+        let guard = (job.batch.isolate && is_model).then(|| Arc::clone(prompt.codebook()));
+        let packer = Packer::new(limits, guard);
+        let mut quality = job.quality;
+        if !is_model {
+            quality.probe = 0.0;
+        }
+        let seed = getrandom::u64().unwrap_or_default();
+        let probes = Probes::new(quality, limits.rows_per_call.get(), seed);
+        Ok(Staged { prompt, asker, governor, packer, probes })
     }
 
     /// The job's labels.
@@ -82,7 +92,7 @@ impl Staged {
         run: &str,
         context: RunContext,
     ) -> Result<Parts, RunError> {
-        let Staged { prompt, asker, governor, packer } = self;
+        let Staged { prompt, asker, governor, packer, probes } = self;
         let (plan, codebook) = (output.plan().clone(), Arc::clone(prompt.codebook()));
         let (priors, journal) = open_journal(job, &output, &work, run, &codebook, &context)?;
         let mut dedupe = Dedupe::new(job.batch.dedupe_texts);
@@ -104,6 +114,7 @@ impl Staged {
             events: context.events,
             governor,
             packer,
+            probes,
             dedupe,
             open: OpenParts::new(plan),
             priors,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::share::Share;
 use crate::domain::event::Source;
 use crate::domain::{Event, EventSink, Tokens, Usage};
 use crate::output::Spent;
@@ -29,6 +30,8 @@ pub(super) struct Tally {
     pub(super) asked: u64,
     /// Rows kept apart, for what their texts say.
     pub(super) isolated: u64,
+    /// Rows asked a second time, and those of them that were answered otherwise.
+    pub(super) probed: Share,
     /// Failed calls by kind.
     pub(super) failures: BTreeMap<&'static str, u64>,
     /// Spent since the last sealed part.
