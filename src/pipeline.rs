@@ -8,6 +8,7 @@ mod byte_gate;
 mod call;
 mod close_parts;
 mod coordinator;
+mod drift;
 mod error;
 mod free_space;
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Rows that are asked twice: the second answer is counted and never kept, and what it shows sets
-//! the rows per call.
+//! the rows per call. And labels that drift are told of.
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
@@ -133,6 +133,33 @@ fn remembering(asked: &Asked) -> Scripted {
             .collect();
         Answer::Reply(array_reply(pairs.into_iter()))
     })
+}
+
+#[test]
+fn a_model_that_begins_to_leave_rows_out_is_told_of_once_and_changes_nothing_else() {
+    for breaks_at in [6_000, usize::MAX] {
+        let scratch = Scratch::new();
+        let input = scratch.write("orders.csv", &orders_csv(10_000));
+        let mut job = orders_job(&input, &scratch.path("out"), 500);
+        job.batch.rows_per_call = NonZeroU32::new(50).unwrap();
+        job.batch.max_attempts = 1;
+        let rehearsal = Rehearsal::of(&job, Arc::new(MemoryStore::default()));
+        let told = rehearsal.told.clone();
+        let provider = Scripted::labelling(move |text| {
+            let row: usize = text.split(' ').nth(1)?.parse().ok()?;
+            (row < breaks_at || !row.is_multiple_of(5)).then(|| code_of(text).to_owned())
+        });
+        let report = rehearsal.run(provider).unwrap();
+        assert_eq!((report.end, report.rows), (RunEnd::Complete, 10_000));
+        let warnings = told.all().into_iter().filter_map(|(_, event)| match event {
+            Event::Warning { message } => Some(message),
+            _ => None,
+        });
+        let warnings: Vec<String> = warnings.collect();
+        let expected = usize::from(breaks_at < 10_000);
+        assert_eq!(warnings.len(), expected, "{warnings:?}");
+        assert!(warnings.iter().all(|it| it.contains("came back without a label")), "{warnings:?}");
+    }
 }
 
 /// The events of a run that printed them as JSON lines.

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::call::{CallEnd, Line};
+use super::drift::Drift;
 use super::error::{RunError, Stopped};
 use super::heartbeat::Heartbeat;
 use super::open_part::OpenParts;
@@ -83,6 +84,7 @@ pub(super) struct Coordinator<'a> {
     announced: Option<(WaitFor, Moment)>,
     /// Whether it was told that a day's limit is used up.
     told_of_the_day: bool,
+    drift: Drift,
     storage: StorageWatch,
     /// Why a commit fails that is going to be tried again.
     storage_error: Option<OutputError>,
@@ -111,6 +113,7 @@ impl<'a> Coordinator<'a> {
             last_rejection: None,
             announced: None,
             told_of_the_day: false,
+            drift: Drift::new(job.codebook.labels().len()),
             storage: StorageWatch::new(job.give_up_after, getrandom::u64().unwrap_or_default()),
             storage_error: None,
             unjournaled: Vec::new(),
