@@ -3,11 +3,13 @@
 //! Input and job are proved before the output is touched; a finished output is only looked at; all
 //! between is the coordinator's loop.
 
+mod back_off;
 mod beside;
 mod byte_gate;
 mod call;
 mod close_parts;
 mod coordinator;
+mod drift;
 mod error;
 mod estimate;
 mod free_space;
@@ -18,15 +20,18 @@ mod heartbeat;
 mod input_rows;
 mod merge;
 mod open_part;
+mod packer;
 mod part_size;
 mod passes;
 mod preview;
 mod priors;
+mod probes;
 mod reader;
 mod report;
 mod retry;
 mod settlement;
 mod setup;
+mod share;
 mod stage;
 mod standing_rows;
 mod storage_watch;

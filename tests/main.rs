@@ -9,6 +9,7 @@
 )]
 
 mod append;
+mod attacks;
 mod calibrate;
 mod check;
 mod claims;
@@ -25,6 +26,7 @@ mod layering;
 mod learned;
 mod limits;
 mod offline;
+mod probes;
 mod resume;
 mod s3;
 mod stops;

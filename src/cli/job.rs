@@ -20,8 +20,9 @@ use crate::domain::reading::FileFormat;
 use crate::domain::spec::{
     API_KEY_ENV, AnswerForm, BASE_URL, BatchSpec, BudgetSpec, CONNECT_TIMEOUT_S, Caching,
     DEDUPE_TEXTS, GIVE_UP_AFTER_S, IdSource, InputSpec, LABEL_COLUMN, Limits, MAX_ATTEMPTS,
-    MAX_OUTPUT_TOKENS, ModelSpec, OutputSpec, OwnPrice, ProviderKind, READ_TIMEOUT_S,
-    REPLY_TIMEOUT_S, ROWS_PER_CALL, SORT_MEMORY, TOKENS_PER_CALL, Vocabulary,
+    MAX_OUTPUT_TOKENS, ModelSpec, OutputSpec, OwnPrice, PROBE, PROBE_MAX, ProviderKind,
+    QualitySpec, READ_TIMEOUT_S, REPLY_TIMEOUT_S, ROWS_PER_CALL, SORT_MEMORY, TOKENS_PER_CALL,
+    Vocabulary,
 };
 use crate::domain::{
     Codebook, CodebookError, Compression, Dollars, JobSpec, KnownRows, Location, LocationError,
@@ -174,6 +175,7 @@ pub fn job(
         limits,
         price,
         batch,
+        quality,
         input: reading,
         output: writing,
         storage,
@@ -213,6 +215,12 @@ pub fn job(
                 .dedupe_texts
                 .and_then(|texts| usize::try_from(texts.get()).ok())
                 .unwrap_or(DEDUPE_TEXTS),
+            isolate: batch.isolate.unwrap_or(true),
+        },
+        quality: QualitySpec {
+            probe: quality.probe.map_or(PROBE, |share| share.0),
+            probe_max: quality.probe_max.map_or(PROBE_MAX, |share| share.0),
+            probe_baseline: quality.probe_baseline.map_or(0.0, |share| share.0),
         },
         output: OutputSpec {
             location: Location::parse(output.as_os_str())?,

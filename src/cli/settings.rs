@@ -13,7 +13,8 @@ use toml::de::DeValue;
 use super::label_setting::LabelSetting;
 use super::section::{Refusal, Section, section};
 use super::values::{
-    Bytes, Columns, Count, Delimiter, LayoutChoice, ProgressMode, PromptCache, Quote, Reasons, Span,
+    Bytes, Columns, Count, Delimiter, LayoutChoice, ProgressMode, PromptCache, Quote, Reasons,
+    Share, Span,
 };
 use crate::domain::limits::{ChargeRule, Counting, DayWindow, MinuteWindow, OnDailyLimit, Vendor};
 use crate::domain::reading::{Encoding, FileFormat, HivePartitioning, IdType};
@@ -369,6 +370,42 @@ section! {
         /// About 60 bytes of memory each. 0 asks every row for itself.
         #[arg(env = "BATCHCLASS_DEDUPE_TEXTS", value_name = "TEXTS")]
         dedupe_texts: Count<0, 100_000_000>,
+
+        /// Whether rows that speak to the model are asked apart from others [default: true]
+        ///
+        /// A text that holds keys with codes, JSON of an answer, or orders such as "ignore the
+        /// other rows" could steer its neighbours' labels. Such a row is asked alone, which costs
+        /// a whole prompt; of ordinary texts hardly one in 10,000 is taken for one. With many of
+        /// them, as in a collection of prompts, they share calls with each other.
+        #[arg(env = "BATCHCLASS_ISOLATE", value_name = "true|false")]
+        isolate: bool,
+    }
+}
+
+section! {
+    /// How labels are watched while a run goes on.
+    QualitySettings ["quality", "Quality"] {
+        /// Share of rows asked a second time, to see whether labels hold; 0 = none [default: 0.005]
+        ///
+        /// In another call, at another place; more of the first 20,000 rows, so that the share of
+        /// rows that are labelled otherwise is known early. It only measures: no label changes. A
+        /// probe is paid like any row. Example: --probe 0.01
+        #[arg(env = "BATCHCLASS_PROBE", value_name = "SHARE")]
+        probe: Share,
+
+        /// How much more they may disagree than at calibration, a share [default: 0.05]
+        ///
+        /// Surely above that, fewer rows share a call (200, 100, 50, 25, 10, 1); surely below it,
+        /// more do again, up to --rows-per-call. 1 only watches.
+        #[arg(env = "BATCHCLASS_PROBE_MAX", value_name = "SHARE")]
+        probe_max: Share,
+
+        /// How much they disagreed at calibration, a share [default: 0]
+        ///
+        /// `batchclass calibrate` finds it. A model that answers differently each time it is asked
+        /// has one above 0, however few rows share a call.
+        #[arg(env = "BATCHCLASS_PROBE_BASELINE", value_name = "SHARE")]
+        probe_baseline: Share,
     }
 }
 
@@ -615,6 +652,9 @@ pub struct Settings {
     /// `[batch]`.
     #[command(flatten)]
     pub batch: BatchSettings,
+    /// `[quality]`.
+    #[command(flatten)]
+    pub quality: QualitySettings,
     /// `[input]`.
     #[command(flatten)]
     pub input: InputSettings,
@@ -631,12 +671,13 @@ pub struct Settings {
 
 impl Settings {
     /// The config's tables and their keys, the top of the file first.
-    pub const TABLES: [(&'static str, &'static [&'static str]); 9] = [
+    pub const TABLES: [(&'static str, &'static [&'static str]); 10] = [
         (TaskSettings::TABLE, TaskSettings::KEYS),
         (ModelSettings::TABLE, ModelSettings::KEYS),
         (LimitSettings::TABLE, LimitSettings::KEYS),
         (PriceSettings::TABLE, PriceSettings::KEYS),
         (BatchSettings::TABLE, BatchSettings::KEYS),
+        (QualitySettings::TABLE, QualitySettings::KEYS),
         (InputSettings::TABLE, InputSettings::KEYS),
         (OutputSettings::TABLE, OutputSettings::KEYS),
         (StorageSettings::TABLE, StorageSettings::KEYS),
@@ -654,6 +695,7 @@ impl Settings {
             LimitSettings::TABLE => self.limits.set(key, value),
             PriceSettings::TABLE => self.price.set(key, value),
             BatchSettings::TABLE => self.batch.set(key, value),
+            QualitySettings::TABLE => self.quality.set(key, value),
             InputSettings::TABLE => self.input.set(key, value),
             OutputSettings::TABLE => self.output.set(key, value),
             StorageSettings::TABLE => self.storage.set(key, value),
@@ -676,6 +718,7 @@ impl Settings {
             limits: self.limits.over(lower.limits),
             price: self.price.over(lower.price),
             batch: self.batch.over(lower.batch),
+            quality: self.quality.over(lower.quality),
             input: self.input.over(lower.input),
             output: self.output.over(lower.output),
             storage: self.storage.over(lower.storage),

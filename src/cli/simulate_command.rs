@@ -8,6 +8,7 @@ use super::exit_code::ExitCode;
 use super::run_command::Failure;
 use super::values::share;
 use super::{console, signals};
+use crate::simulate::quality::{Curve, Quality};
 use crate::simulate::{
     self, Admission, Faults, HeaderStyle, LimitChange, MinuteKind, Refusal, RefusedParameter,
     Settings, SimulateError,
@@ -136,6 +137,40 @@ pub struct SimulateArguments {
     /// The column of --gold with the label's name
     #[arg(long, value_name = "NAME", default_value = Settings::GOLD_LABEL_COLUMN, help_heading = "Answers")]
     pub gold_label_column: String,
+    /// Share of rows that are answered right, by rows in a call: 0.95, or 1=0.95,50=0.94,200=0.88
+    #[arg(long, value_name = "CURVE", value_parser = curve, help_heading = "Quality")]
+    pub accuracy: Option<Curve>,
+    /// Share of rows that two askings in calls of one size answer differently: a share or a list
+    #[arg(
+        long,
+        value_name = "CURVE",
+        value_parser = curve,
+        requires = "accuracy",
+        help_heading = "Quality"
+    )]
+    pub disagreement: Option<Curve>,
+    /// By how much accuracy falls from the first place of a call to the last
+    #[arg(
+        long,
+        value_name = "SHARE",
+        default_value_t = 0.0,
+        value_parser = share,
+        requires = "accuracy",
+        help_heading = "Quality"
+    )]
+    pub late_loss: f64,
+    /// Share of calls whose answers slip by a row: every key, each with its neighbour's answer
+    #[arg(
+        long,
+        value_name = "SHARE",
+        default_value_t = 0.0,
+        value_parser = share,
+        help_heading = "Quality"
+    )]
+    pub shift_rows: f64,
+    /// Obey what rows say, and copy what looks like answers in them
+    #[arg(long, help_heading = "Quality")]
+    pub gullible: bool,
     /// The seed of all that is drawn, so that a run can be repeated
     #[arg(long, value_name = "NUMBER", default_value_t = Settings::SEED, help_heading = "Answers")]
     pub seed: u64,
@@ -234,6 +269,13 @@ impl SimulateArguments {
             no_usage: self.no_usage,
             prompt_cache: self.prompt_cache,
             faults: self.faults(),
+            quality: Quality {
+                accuracy: self.accuracy.clone(),
+                disagreement: self.disagreement.clone(),
+                late_loss: self.late_loss,
+                shift_rows: self.shift_rows,
+                gullible: self.gullible,
+            },
         }
     }
 
@@ -309,6 +351,10 @@ fn limit_change(text: &str) -> Result<LimitChange, &'static str> {
         Some(LimitChange { after_seconds, share })
     });
     change.ok_or("it wants seconds and a share from 0 to 1, such as 90=0.5")
+}
+
+fn curve(text: &str) -> Result<Curve, String> {
+    text.parse::<Curve>().map_err(|error| error.to_string())
 }
 
 fn at_least_zero(text: &str) -> Result<f64, &'static str> {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::exit_code::ExitCode;
-use super::progress::words::{grouped, grouped_rate, percent, span};
+use super::progress::words::{disagreement, grouped, grouped_rate, percent, span};
 use crate::domain::event::RunEnd;
 use crate::domain::{Location, Reason};
 use crate::pipeline::RunReport;
@@ -80,6 +80,13 @@ pub fn summary(summary: &Summary) -> String {
             "kept",
             format!("{} answered rows wait for their part to be written", grouped(run.unwritten)),
         );
+    }
+    if let Some(probes) = run.probes {
+        fact("probes", disagreement(&probes));
+    }
+    if run.isolated > 0 {
+        let rows = grouped(run.isolated);
+        fact("kept apart", format!("{rows} rows that speak of keys, codes or instructions"));
     }
     if run.dropped_duplicates > 0 {
         fact("dropped", format!("{} rows with a repeated id", grouped(run.dropped_duplicates)));
@@ -237,6 +244,8 @@ mod tests {
                 billed_in_all: Billed::NOTHING,
                 settled: 2_000_000,
                 asked: 1_950_000,
+                isolated: 0,
+                probes: None,
                 unwritten: 0,
                 took: Duration::from_secs(21_600),
                 dropped_duplicates: 0,

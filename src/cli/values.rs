@@ -420,13 +420,32 @@ choice!(ProgressMode {
     None => "none",
 });
 
+/// A share from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Share(pub f64);
+
+impl Setting for Share {
+    fn wanted() -> String {
+        "a share from 0 to 1, such as 0.05".into()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        share(text).ok().map(Share)
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Option<Self> {
+        let number = value.as_float().map(|it| it.as_str());
+        Self::from_text(number.or_else(|| value.as_integer().map(|it| it.as_str()))?)
+    }
+}
+
 /// A share from 0 to 1, of calls or of rows.
 ///
 /// # Errors
 /// If `text` is no number from 0 to 1.
 pub fn share(text: &str) -> Result<f64, Unfit> {
     let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
-    share.ok_or_else(|| Unfit("a share from 0 to 1, such as 0.05".into()))
+    share.ok_or_else(|| Unfit(Share::wanted()))
 }
 
 /// `` `a`, `b` or `c` ``.

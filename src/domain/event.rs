@@ -131,6 +131,31 @@ pub enum Event {
         /// How many.
         rows: u64,
     },
+    /// Rows were kept apart from others, since their texts speak of keys, codes or instructions.
+    RowsIsolated {
+        /// How many.
+        rows: u64,
+    },
+    /// Rows that have a label were asked a second time.
+    Probed {
+        /// The rows per call in force.
+        rows_per_call: u64,
+        /// The latest of them, up to 400, labelled and asked again at that size.
+        recent: Disagreement,
+        /// All of this run.
+        run: Disagreement,
+    },
+    /// More or fewer rows share a call from now on, for how often such rows were answered otherwise.
+    RowsPerCallChanged {
+        /// Rows per call until now.
+        from: u64,
+        /// Rows per call from now on.
+        to: u64,
+        /// What it was decided by.
+        disagreement: Disagreement,
+        /// The bound, a share.
+        bound: f64,
+    },
     /// No call can start for a while.
     Waiting {
         /// For what.
@@ -238,7 +263,31 @@ pub enum Event {
         /// What stopped it, in words, if something did.
         #[serde(skip_serializing_if = "Option::is_none")]
         stopped_by: Option<String>,
+        /// Rows of this run that were kept apart from others, if there were any.
+        #[serde(skip_serializing_if = "is_zero")]
+        isolated: u64,
+        /// How many labels held when their rows were asked a second time, if any were.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        probes: Option<Disagreement>,
     },
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// How often rows that were asked a second time were answered otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Disagreement {
+    /// Rows that were asked again and answered.
+    pub probes: u64,
+    /// Of those, rows whose second answer is not their label.
+    pub differing: u64,
+    /// Where the true share lies with a confidence of 95 %: at least here.
+    pub low: f64,
+    /// At most here.
+    pub high: f64,
 }
 
 /// Where a row's outcome came from.

@@ -24,6 +24,10 @@ pub const TOKENS_PER_CALL: u32 = 8_000;
 pub const MAX_ATTEMPTS: u16 = 3;
 /// Default of [`BatchSpec::dedupe_texts`].
 pub const DEDUPE_TEXTS: usize = 200_000;
+/// Default of [`QualitySpec::probe`].
+pub const PROBE: f64 = 0.005;
+/// Default of [`QualitySpec::probe_max`].
+pub const PROBE_MAX: f64 = 0.05;
 /// Default of [`OutputSpec::rows_per_part`] on a disk.
 pub const ROWS_PER_PART: u32 = 50_000;
 /// Default of [`OutputSpec::label_column`].
@@ -64,6 +68,8 @@ pub struct JobSpec {
     pub budget: BudgetSpec,
     /// How rows are packed into calls.
     pub batch: BatchSpec,
+    /// How labels are watched.
+    pub quality: QualitySpec,
     /// What is written.
     pub output: OutputSpec,
     /// Classify only the first rows in id order; a later run with a higher limit or none goes on.
@@ -310,6 +316,26 @@ pub struct BatchSpec {
     pub max_attempts: u16,
     /// How many distinct texts are remembered, so that equal rows are asked once; 0 remembers none.
     pub dedupe_texts: usize,
+    /// Whether rows whose texts speak of keys, codes or instructions are asked apart from others.
+    pub isolate: bool,
+}
+
+/// How labels are watched while a run goes on. Shares are 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct QualitySpec {
+    /// The share of rows that are asked a second time, to see whether their labels hold; 0 asks
+    /// none.
+    pub probe: f64,
+    /// How much more such rows may disagree than `probe_baseline` before fewer rows share a call.
+    pub probe_max: f64,
+    /// How much they disagreed when the rows per call were chosen.
+    pub probe_baseline: f64,
+}
+
+impl Default for QualitySpec {
+    fn default() -> QualitySpec {
+        QualitySpec { probe: PROBE, probe_max: PROBE_MAX, probe_baseline: 0.0 }
+    }
 }
 
 /// What is written.

@@ -126,6 +126,8 @@ impl Workspace {
         output.layout = None;
         output.journal_folder = None;
         output.label_column = LABEL_COLUMN.to_owned();
+        // Each row is asked once, at the size that is measured.
+        asked.quality.probe = 0.0;
         // More rows may stand there than are asked for today.
         asked.row_limit = NonZeroU64::new(rows.len() as u64);
         asked

@@ -143,6 +143,11 @@ impl Asker {
         (rows, rest)
     }
 
+    /// Whether one call takes this many rows as they are; see [`Asker::on_ladder`].
+    pub fn is_on_ladder(&self, rows: usize) -> bool {
+        self.learned().dialect.form() != FormRung::Object || ladder_size(rows) == rows
+    }
+
     /// The request for these rows; `batch` is its number in the run, never used twice.
     pub fn prepare(&self, rows: &[Row], batch: u64) -> PreparedCall {
         let learned = self.learned();

@@ -39,6 +39,15 @@ impl BatchLimits {
     }
 }
 
+/// Room in a call that rows of the batch don't get: guests have it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TakenSeats {
+    /// How many guests.
+    pub rows: usize,
+    /// Tokens of their lines.
+    pub tokens: Tokens,
+}
+
 /// A row that is too long for any call, even alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TooLong(pub Row);
@@ -104,10 +113,21 @@ impl Batcher {
     /// `room` makes this one call smaller than the limits do. `None` if nothing is ready, or if
     /// the first row does not fit in `room`.
     pub fn next(&mut self, flush: bool, room: Option<Tokens>) -> Option<Vec<Row>> {
+        self.next_beside(TakenSeats::default(), flush, room)
+    }
+
+    /// As [`Batcher::next`], with fewer rows by those that sit in the call already. Also `None` if
+    /// no row has room beside them.
+    pub fn next_beside(
+        &mut self,
+        taken: TakenSeats,
+        flush: bool,
+        room: Option<Tokens>,
+    ) -> Option<Vec<Row>> {
         let most = self.limits.tokens_per_call;
         let room = room.map_or(most, |room| room.min(most));
-        let count = fitting(&self.limits, self.again.iter().chain(&self.new), room);
-        let is_full = count == self.limits.rows_per_call.get() || count < self.waiting;
+        let count = fitting(&self.limits, taken, self.again.iter().chain(&self.new), room);
+        let is_full = count + taken.rows == self.limits.rows_per_call.get() || count < self.waiting;
         if !is_full && !flush {
             return None;
         }
@@ -143,13 +163,18 @@ fn sort_out(
     (fitting, too_long.into_iter().map(TooLong).collect())
 }
 
-/// How many of `rows`, from the first on, fit in one call of `room`.
-fn fitting<'a>(limits: &BatchLimits, rows: impl Iterator<Item = &'a Row>, room: Tokens) -> usize {
-    let mut tokens = Tokens::ZERO;
+/// How many of `rows`, from the first on, fit in one call of `room` beside what is taken.
+fn fitting<'a>(
+    limits: &BatchLimits,
+    taken: TakenSeats,
+    rows: impl Iterator<Item = &'a Row>,
+    room: Tokens,
+) -> usize {
+    let mut tokens = taken.tokens;
     let mut count = 0;
     for row in rows {
         tokens += row.tokens;
-        if !limits.fits(count + 1, tokens, room) {
+        if !limits.fits(taken.rows + count + 1, tokens, room) {
             break;
         }
         count += 1;
@@ -263,6 +288,19 @@ mod tests {
         assert_eq!(batcher.next(true, Some(Tokens(100))), None);
         assert_eq!(positions(batcher.next(false, Some(Tokens(130)))), [0, 1]);
         assert_eq!(positions(batcher.next(true, None)), [2, 3]);
+    }
+
+    #[test]
+    fn guests_take_rows_and_tokens_from_a_batch_and_nothing_is_lost() {
+        let taken = |rows, tokens| TakenSeats { rows, tokens: Tokens(tokens) };
+        let mut batcher = batcher(4, 160);
+        rows(0..6).into_iter().for_each(|row| batcher.push(row).unwrap());
+        assert_eq!(positions(batcher.next_beside(taken(2, 10), false, None)), [0, 1]);
+        // 100 + 27 + 2 x 3.1 + 2 x 10 = 153.2; a third row takes 13.1 more.
+        assert_eq!(positions(batcher.next_beside(taken(1, 20), false, None)), [2, 3]);
+        assert_eq!(batcher.next_beside(taken(4, 10), true, None), None);
+        assert_eq!(batcher.next_beside(taken(1, 10), false, None), None, "it is not full");
+        assert_eq!(positions(batcher.next_beside(taken(1, 10), true, None)), [4, 5]);
     }
 
     #[test]

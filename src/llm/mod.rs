@@ -24,5 +24,6 @@ pub mod provider;
 pub mod reply_matcher;
 pub mod reply_reader;
 pub mod schema;
+pub mod suspicion;
 pub mod token_counter;
 mod words;

@@ -4,12 +4,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::beside::AnswerSink;
+use super::probes::{Probe, without_guests};
 use super::settlement::Parcel;
 use crate::domain::{Clock, Codebook, Tokens};
 use crate::llm::asker::{Asker, PreparedCall};
 use crate::llm::governor::Reservation;
+use crate::llm::keys::Key;
 use crate::llm::provider::{ChatReply, Finish, ProviderError};
-use crate::llm::reply_matcher::{MatchedReply, match_reply};
+use crate::llm::reply_matcher::{Answer, MatchedReply, match_reply};
 use crate::output::journal::{Journal, JournaledRow, ReplyEnd, ReplyRecord};
 use crate::output::store::StoreError;
 
@@ -42,7 +44,9 @@ pub(super) struct CallEnd {
     pub(super) reservation: Reservation,
     /// From sending to the end.
     pub(super) took: Duration,
-    /// The reply and what it says, or why there is none.
+    /// What it says of the probes among its rows.
+    pub(super) probed: Vec<(Probe, Answer)>,
+    /// The reply and what it says of its own rows, or why there is none.
     pub(super) result: Result<(ChatReply, MatchedReply), ProviderError>,
     /// What the journal did not take, and why: storage fails.
     pub(super) unjournaled: Option<(ReplyRecord, StoreError)>,
@@ -52,37 +56,48 @@ pub(super) struct CallEnd {
 pub(super) async fn run(
     line: Line,
     number: u64,
-    parcel: Parcel,
+    mut parcel: Parcel,
     prepared: PreparedCall,
     reservation: Reservation,
 ) -> CallEnd {
     let sent = line.clock.now();
     let reply = line.asker.send(&prepared).await;
     let took = line.clock.now().since(sent);
-    let mut unjournaled = None;
+    let (mut unjournaled, mut probed) = (None, Vec::new());
     let result = reply.map(|reply| {
-        let record = record(number, &parcel, &prepared, &reply, &*line.clock);
-        let journaled = line.journal().reply(&record);
-        unjournaled = journaled.err().map(|error| (record, error));
+        let guests = std::mem::take(&mut parcel.guests);
+        // Probes stand in no journal, so no rerun can take their answers for their rows'.
+        let (keys, their_keys) = without_guests(&prepared.keys, &guests);
+        if !keys.is_empty() {
+            let record = record(number, &parcel, &keys, &prepared, &reply, &*line.clock);
+            let journaled = line.journal().reply(&record);
+            unjournaled = journaled.err().map(|error| (record, error));
+        }
         let is_cut = reply.finish == Finish::Length;
-        let matched = match_reply(&reply.content, is_cut, &prepared.keys, &line.codebook);
+        let matched = |keys: &[Key]| match_reply(&reply.content, is_cut, keys, &line.codebook);
+        if !guests.is_empty() {
+            let probes = guests.into_iter().map(|guest| guest.probe);
+            probed = probes.zip(matched(&their_keys).answers).collect();
+        }
+        let matched = matched(&keys);
         if let Some(sink) = &line.answers {
             let ids = parcel.rows.iter().map(|row| row.id.clone());
             sink.replied(ids.zip(matched.answers.iter().copied()).collect());
         }
         (reply, matched)
     });
-    CallEnd { number, parcel, prepared, reservation, took, result, unjournaled }
+    CallEnd { number, parcel, prepared, reservation, took, probed, result, unjournaled }
 }
 
 fn record(
     number: u64,
     parcel: &Parcel,
+    keys: &[Key],
     prepared: &PreparedCall,
     reply: &ChatReply,
     clock: &dyn Clock,
 ) -> ReplyRecord {
-    let rows = parcel.rows.iter().zip(&prepared.keys);
+    let rows = parcel.rows.iter().zip(keys);
     ReplyRecord {
         call: number,
         at: clock.wall(),

@@ -6,6 +6,7 @@
 mod calls;
 mod commits;
 mod costs;
+mod probing;
 mod replies;
 
 use std::collections::VecDeque;
@@ -16,10 +17,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::call::{CallEnd, Line};
+use super::drift::Drift;
 use super::error::{RunError, Stopped};
 use super::heartbeat::Heartbeat;
 use super::open_part::OpenParts;
+use super::packer::Packer;
 use super::priors::{Priors, Recalled};
+use super::probes::Probes;
 use super::reader::{ReadChunk, ReadRow};
 use super::settlement::Parcel;
 use super::storage_watch::StorageWatch;
@@ -28,7 +32,6 @@ use super::tally::Tally;
 use super::writer::Writer;
 use crate::domain::event::{Source, WaitFor};
 use crate::domain::{Event, EventSink, JobSpec, Moment, Outcome, Position, Row, TextHash};
-use crate::llm::batcher::Batcher;
 use crate::llm::budget::Budget;
 use crate::llm::dedupe::{self, Dedupe, Met};
 use crate::llm::governor::Governor;
@@ -53,7 +56,8 @@ pub(super) struct Parts {
     pub(super) events: Arc<dyn EventSink>,
     pub(super) governor: Governor,
     pub(super) budget: Budget,
-    pub(super) batcher: Batcher,
+    pub(super) packer: Packer,
+    pub(super) probes: Probes,
     pub(super) dedupe: Dedupe<Position>,
     pub(super) open: OpenParts,
     pub(super) priors: Priors,
@@ -83,6 +87,7 @@ pub(super) struct Coordinator<'a> {
     announced: Option<(WaitFor, Moment)>,
     /// Whether it was told that a day's limit is used up.
     told_of_the_day: bool,
+    drift: Drift,
     storage: StorageWatch,
     /// Why a commit fails that is going to be tried again.
     storage_error: Option<OutputError>,
@@ -111,6 +116,7 @@ impl<'a> Coordinator<'a> {
             last_rejection: None,
             announced: None,
             told_of_the_day: false,
+            drift: Drift::new(job.codebook.labels().len()),
             storage: StorageWatch::new(job.give_up_after, getrandom::u64().unwrap_or_default()),
             storage_error: None,
             unjournaled: Vec::new(),
@@ -164,6 +170,7 @@ impl<'a> Coordinator<'a> {
     /// Lets the journal go where it has served; no call is left that could write to it.
     fn close(self) -> (Tally, Option<Stopped>, Writer) {
         let Coordinator { parts, mut tally, mut stopped, unjournaled, .. } = self;
+        tally.probed = parts.probes.all();
         tally.unwritten = parts.open.answers() + parts.writer.answers();
         let journal = Arc::into_inner(parts.line.journal);
         let journal =
@@ -206,7 +213,7 @@ impl<'a> Coordinator<'a> {
         let left = self.parcels.iter().chain(self.delayed.iter().map(|(_, parcel)| parcel));
         self.all_read
             && self.ready.is_none()
-            && self.parts.batcher.waiting_rows() == 0
+            && self.parts.packer.waiting_rows() == 0
             && left.into_iter().all(|parcel| parcel.first_failed.is_some())
     }
 
@@ -219,7 +226,7 @@ impl<'a> Coordinator<'a> {
         self.ready.is_some()
             || !self.parcels.is_empty()
             || !self.delayed.is_empty()
-            || self.parts.batcher.waiting_rows() > 0
+            || self.parts.packer.waiting_rows() > 0
     }
 
     /// Whether another chunk may be read: enough is packed already, or too much is open.
@@ -229,7 +236,7 @@ impl<'a> Coordinator<'a> {
         let rows_ahead = 4 * self.job.batch.rows_per_call.get() as usize;
         self.stopped.is_none()
             && !self.all_read
-            && self.parts.batcher.waiting_rows() < rows_ahead
+            && self.parts.packer.waiting_rows() < rows_ahead
             && self.parts.open.rows() < open_rows
             && self.parts.writer.pending() < PARTS_TO_WRITE
             && (self.held_bytes() < HELD_BYTES || !self.holds_whole_part())
@@ -273,6 +280,24 @@ impl<'a> Coordinator<'a> {
                 ReadRow::Ask(row) => self.take_row(row),
             }
         }
+        self.tell_of_isolation();
+    }
+
+    /// Tells how many rows were kept apart, and once, if they are so many that they share calls.
+    fn tell_of_isolation(&mut self) {
+        let rows = self.parts.packer.take_news();
+        if rows == 0 {
+            return;
+        }
+        self.tally.isolated += rows;
+        self.parts.events.emit(Event::RowsIsolated { rows });
+        if let Some((isolated, rows)) = self.parts.packer.notice_crowd() {
+            let message = format!(
+                "{isolated} of {rows} rows speak of keys, codes or instructions; to ask each alone would \
+                 cost too much, so they share calls with each other from now on, and with no other row"
+            );
+            self.parts.events.emit(Event::Warning { message });
+        }
     }
 
     fn take_row(&mut self, mut row: Row) {
@@ -284,7 +309,7 @@ impl<'a> Coordinator<'a> {
         }
         match self.parts.dedupe.meet(row.text_hash, row.position) {
             Met::First(_) => {
-                if let Err(too_long) = self.parts.batcher.push(row) {
+                if let Err(too_long) = self.parts.packer.push(row) {
                     self.give_up_too_long([too_long]);
                 }
             }

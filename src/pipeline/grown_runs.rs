@@ -18,7 +18,7 @@ use crate::domain::clock::SystemClock;
 use crate::domain::event::RunEnd;
 use crate::domain::spec::{
     AnswerForm, BatchSpec, CloudSpec, IdSource, InputSpec, KeySource, Limits, ModelSpec,
-    OnDuplicateId, OutputSpec, ProviderKind, Vocabulary,
+    OnDuplicateId, OutputSpec, ProviderKind, QualitySpec, Vocabulary,
 };
 use crate::domain::{
     Codebook, Label, Outcome, PartEncoding, PartNumber, Template, TextHash, Tokens,
@@ -130,7 +130,9 @@ impl World {
                 tokens_per_call: Tokens(2_000),
                 max_attempts: self.max_attempts,
                 dedupe_texts: 1_000,
+                isolate: true,
             },
+            quality: QualitySpec { probe: 0.0, ..QualitySpec::default() },
             output: OutputSpec {
                 location: self.location().into(),
                 cloud: CloudSpec::default(),

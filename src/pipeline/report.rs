@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::error::Stopped;
 use super::tally::Tally;
-use crate::domain::event::RunEnd;
+use crate::domain::event::{Disagreement, RunEnd};
 use crate::domain::{Billed, Event, Plan, Reason};
 use crate::output::PartRecord;
 
@@ -44,6 +44,10 @@ pub struct RunReport {
     pub settled: u64,
     /// Of those, rows that the model was asked about.
     pub asked: u64,
+    /// Rows that this run kept apart from ordinary ones, for what their texts say.
+    pub isolated: u64,
+    /// How many labels held when their rows were asked a second time, if any were.
+    pub probes: Option<Disagreement>,
     /// Rows whose answers wait in the journal until their part is committed.
     pub unwritten: u64,
     /// How long the run took.
@@ -77,6 +81,8 @@ impl RunReport {
             billed_in_all: Billed::NOTHING,
             settled: 0,
             asked: 0,
+            isolated: 0,
+            probes: None,
             unwritten: 0,
             took: Duration::ZERO,
             dropped_duplicates: 0,
@@ -108,6 +114,8 @@ impl RunReport {
         self.billed_in_all = billed_before + tally.billed;
         self.settled = tally.labelled + tally.unlabelled;
         self.asked = tally.asked;
+        self.isolated = tally.isolated;
+        self.probes = tally.probed.disagreement();
         self.unwritten = tally.unwritten;
         self.took = took;
         if let Some(stopped) = stopped {
@@ -128,6 +136,8 @@ impl RunReport {
             tokens: self.prompt_tokens + self.completion_tokens,
             seconds: self.took.as_secs_f64(),
             stopped_by: self.stopped_by.clone(),
+            isolated: self.isolated,
+            probes: self.probes,
         }
     }
 

@@ -3,7 +3,10 @@
 //! A row leaves with a label, goes back to be asked again, or is given up with a reason; no row is
 //! ever lost and none gets a label that its own key did not earn.
 
+use std::borrow::Cow;
 use std::time::Duration;
+
+use super::probes::{Guest, with_guests};
 
 use crate::domain::{Moment, Outcome, Reason, Row};
 use crate::llm::batcher::halve;
@@ -16,10 +19,13 @@ const FAILURES_AMONG_ANSWERS: u16 = 4;
 const FAILURES_AT_THE_END: u16 = 12;
 
 /// Rows that are asked together as they are, not packed with others.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Parcel {
     /// The rows, in the order of the request.
     pub(super) rows: Vec<Row>,
+    /// Probes that sit among them, in the order of their seats. They come and go with the call, and
+    /// no verdict is about them.
+    pub(super) guests: Vec<Guest>,
     /// How often the provider failed on them while that told something of them.
     pub(super) failures: u16,
     /// When it first failed on them or on the larger parcel that they come from.
@@ -29,20 +35,34 @@ pub(super) struct Parcel {
 impl Parcel {
     /// A parcel that has not failed yet.
     pub(super) fn of(rows: Vec<Row>) -> Parcel {
-        Parcel { rows, failures: 0, first_failed: None }
+        Parcel { rows, guests: Vec::new(), failures: 0, first_failed: None }
+    }
+
+    /// As [`Parcel::of`], with probes among the rows.
+    pub(super) fn with_guests(rows: Vec<Row>, guests: Vec<Guest>) -> Parcel {
+        Parcel { guests, ..Parcel::of(rows) }
+    }
+
+    /// All that is asked, in the order of the request.
+    pub(super) fn asked(&self) -> Cow<'_, [Row]> {
+        match self.guests.is_empty() {
+            true => Cow::Borrowed(&self.rows),
+            false => Cow::Owned(with_guests(&self.rows, &self.guests)),
+        }
     }
 
     /// Two parcels with half of the rows each; one if there is a single row.
     fn halves(self) -> Vec<Parcel> {
-        let Parcel { rows, failures, first_failed } = self;
+        let Parcel { rows, failures, first_failed, .. } = self;
         let (first, second) = halve(rows);
         let halves = [first, second].into_iter().filter(|rows| !rows.is_empty());
-        halves.map(|rows| Parcel { rows, failures: failures / 2, first_failed }).collect()
+        let half = |rows| Parcel { failures: failures / 2, first_failed, ..Parcel::of(rows) };
+        halves.map(half).collect()
     }
 }
 
 /// What is to be done about the rows of a call.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Verdict {
     /// Rows that are done.
     pub(super) settled: Vec<(Row, Outcome)>,
@@ -114,11 +134,11 @@ pub(super) fn judge_reply(
             return verdict;
         }
         Some(Nothing::Refused) => return refuse(parcel, Reason::Refused),
-        Some(Nothing::Empty) if parcel.rows.len() > 1 => {
+        Some(Nothing::Empty | Nothing::Flooded) if parcel.rows.len() > 1 => {
             verdict.parcels = parcel.halves();
             return verdict;
         }
-        Some(Nothing::Empty) | None => {}
+        Some(Nothing::Empty | Nothing::Flooded) | None => {}
     }
 
     let is_alone = parcel.rows.len() == 1;
@@ -167,7 +187,15 @@ pub(super) enum Nothing {
     Refused,
     /// It is whole and says nothing: empty, or a form without an answer in it.
     Empty,
+    /// It was cut, and answers many rows that nobody asked about: a row's text may have talked the
+    /// model into answers that pushed out its own.
+    Flooded,
 }
+
+/// Answers to keys that were not asked which a cut reply may hold, whatever its size.
+const FOREIGN_BY_CHANCE: usize = 3;
+/// The same, as one of so many rows.
+const FOREIGN_ONE_IN: usize = 5;
 
 /// Whether a reply holds nothing for any row, and why.
 pub(super) fn nothing_answered(
@@ -175,6 +203,10 @@ pub(super) fn nothing_answered(
     is_prose: bool,
     matched: &MatchedReply,
 ) -> Option<Nothing> {
+    let foreign_by_chance = FOREIGN_BY_CHANCE.max(matched.answers.len() / FOREIGN_ONE_IN);
+    if finish == Finish::Length && matched.foreign > foreign_by_chance {
+        return Some(Nothing::Flooded);
+    }
     let is_missing = |answer: &Answer| *answer == Answer::Unresolved(Reason::Missing);
     if !matched.answers.iter().all(is_missing) {
         return None;
@@ -317,6 +349,19 @@ mod tests {
 
     fn positions(rows: &[Row]) -> Vec<u64> {
         rows.iter().map(|row| row.position.0).collect()
+    }
+
+    #[test]
+    fn a_cut_reply_full_of_foreign_keys_counts_for_no_row_that_had_neighbours() {
+        let label = Answer::Label(LabelIndex(1));
+        let flooded = |count: usize, foreign| {
+            let matched = MatchedReply { foreign, ..reply(vec![label; count]) };
+            judge_reply(Parcel::of(rows(count as u64)), Finish::Length, false, false, &matched, NOW)
+        };
+        let verdict = flooded(20, 5);
+        assert_eq!((verdict.settled.len(), verdict.parcels.len()), (0, 2));
+        assert_eq!(flooded(20, 4).settled.len(), 20, "a few are chance");
+        assert_eq!(flooded(1, 800).settled.len(), 1, "a lone row harms itself at most");
     }
 
     #[test]

@@ -6,17 +6,20 @@ use super::call::Line;
 use super::coordinator::Parts;
 use super::error::RunError;
 use super::open_part::OpenParts;
+use super::packer::Packer;
 use super::priors::{self, Priors, Standing};
+use super::probes::Probes;
 use super::reader::Reader;
 use super::report::RunReport;
 use super::standing_rows::StandingRows;
 use super::work::Work;
 use super::writer::Writer;
 use super::{RunContext, setup};
+use crate::domain::spec::ProviderKind;
 use crate::domain::{Billed, Codebook, Event, JobSpec};
 use crate::input::OrderedInput;
 use crate::llm::asker::Asker;
-use crate::llm::batcher::{BatchLimits, Batcher};
+use crate::llm::batcher::BatchLimits;
 use crate::llm::budget::Budget;
 use crate::llm::dedupe::Dedupe;
 use crate::llm::governor::Governor;
@@ -30,7 +33,8 @@ pub(super) struct Staged {
     prompt: Arc<Prompt>,
     asker: Arc<Asker>,
     governor: Governor,
-    batcher: Batcher,
+    packer: Packer,
+    probes: Probes,
     /// What earlier runs were billed for.
     billed_before: Billed,
 }
@@ -56,8 +60,19 @@ impl Staged {
         let journals = std::iter::once(&own).chain(&context.beside.charged_with);
         let governor = setup::governor(job, journals, &*context.clock)?;
         let limits = setup::batch_limits(job, &asker, governor.largest_call())?;
-        let (batcher, billed_before) = (Batcher::new(limits), Billed::NOTHING);
-        Ok(Staged { prompt, asker, governor, batcher, billed_before })
+        // The embedded scorer answers each row by its own words: nothing steers it, and its answers
+        // never differ.
+        let is_model = job.model.provider != ProviderKind::Lexical;
+        let guard = (job.batch.isolate && is_model).then(|| Arc::clone(prompt.codebook()));
+        let packer = Packer::new(limits, guard);
+        let mut quality = job.quality;
+        if !is_model {
+            quality.probe = 0.0;
+        }
+        let seed = getrandom::u64().unwrap_or_default();
+        let probes = Probes::new(quality, limits.rows_per_call.get(), seed);
+        let billed_before = Billed::NOTHING;
+        Ok(Staged { prompt, asker, governor, packer, probes, billed_before })
     }
 
     /// The same after earlier runs that were billed for `billed_before`.
@@ -72,7 +87,7 @@ impl Staged {
 
     /// How large a call may be.
     pub(super) fn limits(&self) -> &BatchLimits {
-        self.batcher.limits()
+        self.packer.limits()
     }
 
     /// Starts the threads and lays everything out for the coordinator.
@@ -88,7 +103,7 @@ impl Staged {
         run: &str,
         context: RunContext,
     ) -> Result<Parts, RunError> {
-        let Staged { prompt, asker, governor, batcher, billed_before } = self;
+        let Staged { prompt, asker, governor, packer, probes, billed_before } = self;
         let (plan, codebook) = (output.plan().clone(), Arc::clone(prompt.codebook()));
         let (priors, journal) = open_journal(job, &output, &work, run, &codebook, &context)?;
         let mut dedupe = Dedupe::new(job.batch.dedupe_texts);
@@ -116,7 +131,8 @@ impl Staged {
             events: context.events,
             governor,
             budget: Budget::new(job.budget.clone(), billed_before),
-            batcher,
+            packer,
+            probes,
             dedupe,
             open: OpenParts::new(plan),
             priors,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::share::Share;
 use crate::domain::event::Source;
 use crate::domain::{Billed, Event, EventSink, Tokens, Usage};
 use crate::output::Spent;
@@ -27,6 +28,10 @@ pub(super) struct Tally {
     pub(super) unwritten: u64,
     /// Rows that ended by a reply, or were given up on after they were asked.
     pub(super) asked: u64,
+    /// Rows kept apart, for what their texts say.
+    pub(super) isolated: u64,
+    /// Rows asked a second time, and those of them that were answered otherwise.
+    pub(super) probed: Share,
     /// Failed calls by kind.
     pub(super) failures: BTreeMap<&'static str, u64>,
     /// What this run's calls were billed for; those without an account in the worst case.

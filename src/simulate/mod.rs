@@ -11,8 +11,10 @@ mod answers;
 mod connections;
 mod gauge;
 pub mod gold;
+mod gullible;
 mod meter;
 mod prompt_cache;
+pub mod quality;
 mod rate_headers;
 mod reply;
 mod server;
@@ -94,7 +96,12 @@ pub async fn serve(settings: Settings, port: u16) -> Result<Running, SimulateErr
     let address = listener.local_addr().map_err(unheard)?;
 
     let (closing, is_closing) = watch::channel(false);
-    let answers = Answers { gold, is_fixed: settings.fixed_answer };
+    let answers = Answers {
+        gold,
+        is_fixed: settings.fixed_answer,
+        quality: settings.quality.clone(),
+        seed: settings.seed,
+    };
     let server = Arc::new(Server::new(settings, answers, is_closing.clone()));
     let connections = Connections::new(listener, Arc::clone(&server));
     let service =

@@ -70,6 +70,20 @@ impl Composed {
     pub(super) fn answered_within(&self, bytes: usize) -> Vec<u64> {
         self.proper.iter().filter(|(_, end)| *end <= bytes).map(|(hash, _)| *hash).collect()
     }
+
+    /// Puts `text` in at the byte `at`.
+    pub(super) fn insert(&mut self, at: usize, text: &str) {
+        self.content.insert_str(at, text);
+        for (_, end) in self.proper.iter_mut().filter(|(_, end)| *end > at) {
+            *end += text.len();
+        }
+    }
+
+    /// A text that answers nothing properly.
+    #[cfg(test)]
+    pub(super) fn of(content: &str) -> Composed {
+        Composed { content: content.to_owned(), proper: Vec::new() }
+    }
 }
 
 /// Composes the reply to `rows`, of which each has its right code in `codes`; `all_codes` are

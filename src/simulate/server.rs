@@ -21,6 +21,7 @@ use super::account::Amounts;
 use super::act::{Act, Headers, OpenRequest, error_response, with_headers};
 use super::answers::{Answers, AskedRow};
 use super::connections::Connection;
+use super::gullible::{self, Steering};
 use super::meter::{Fitted, Meter};
 use super::prompt_cache::{Breakpoint, CacheUse, Prefix, PromptCache};
 use super::rate_headers::{rate_headers, retry_after, whole_seconds};
@@ -58,6 +59,14 @@ pub(super) struct Server {
 struct Question {
     request: WireRequest,
     fitted: Arc<FittedPrompt>,
+}
+
+/// The rows of a request.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    rows: &'a [AskedRow<'a>],
+    /// A hash of the message that they stand in.
+    call: u64,
 }
 
 /// A reply before it is wrapped.
@@ -173,8 +182,9 @@ impl Server {
             .map(|(key, text)| AskedRow { key, text, hash: hash_of(text) })
             .collect();
         let most = request.most_tokens();
-        let draft =
-            self.draft(&fitted, fitted.prompt().form_for(&format), &rows, most, fate, random);
+        let form = fitted.prompt().form_for(&format);
+        let call = hash_of(request.user());
+        let draft = self.draft(&fitted, form, &Asked { rows: &rows, call }, most, fate, random);
 
         let schema = match &format {
             ResponseFormat::Schema(schema) => Some(schema.to_string()),
@@ -288,7 +298,7 @@ impl Server {
         &self,
         fitted: &FittedPrompt,
         form: AnswerForm,
-        rows: &[AskedRow<'_>],
+        asked: &Asked<'_>,
         most: Option<u32>,
         fate: Fate,
         mut random: ChaCha8Rng,
@@ -299,6 +309,7 @@ impl Server {
             visible: self.meter.fit(text, most, None),
             answered: Vec::new(),
         };
+        let Asked { rows, call } = *asked;
         let marker = self.settings.refuse_marker.as_deref();
         if marker.is_some_and(|marker| rows.iter().any(|row| row.text.contains(marker))) {
             return unanswered(Said::Filtered, "", Some(0));
@@ -306,8 +317,25 @@ impl Server {
         if fate.is_refused {
             return unanswered(Said::Refusal, REFUSAL_TEXT, most);
         }
-        let codes = self.answers.codes(fitted, rows);
+        let mut codes = self.answers.given(fitted, rows, call);
         let prompt = fitted.prompt();
+        let mut rows = rows;
+        let steering = match self.settings.quality.gullible {
+            true => {
+                let labels = prompt.labels.iter();
+                let names: Vec<(&str, &str)> =
+                    labels.map(|label| (&*label.code, &*label.name)).collect();
+                gullible::steer(rows, &names)
+            }
+            false => Steering::default(),
+        };
+        if let Some(code) = &steering.for_all {
+            codes.fill(code);
+        }
+        if let Some(only) = steering.only {
+            rows = &rows[only..=only];
+            codes = vec![codes[only]];
+        }
         let all_codes: Vec<&str> = prompt
             .labels
             .iter()
@@ -315,7 +343,8 @@ impl Server {
             .chain(prompt.unsure_code.as_deref())
             .collect();
         let faults = &self.settings.faults;
-        let composed = compose(form, rows, &codes, &all_codes, faults, fate, &mut random);
+        let mut composed = compose(form, rows, &codes, &all_codes, faults, fate, &mut random);
+        steering.copy_into(&mut composed, form);
         let kept_share = fate.is_cut.then(|| random.random_range(0.0..1.0));
         let visible = self.meter.fit(&composed.content, most, kept_share);
         Draft {

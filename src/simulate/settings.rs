@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::quality::Quality;
+
 /// How the simulated server behaves. A limit of `None` is no limit; a share is 0 to 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -79,6 +81,8 @@ pub struct Settings {
     pub prompt_cache: bool,
     /// What the server gets wrong. Default: nothing.
     pub faults: Faults,
+    /// How often its labels are wrong, and how. Default: never.
+    pub quality: Quality,
 }
 
 /// What goes wrong, each as a share from 0 (never) to 1 (always), drawn independently. None makes
@@ -236,6 +240,7 @@ impl Default for Settings {
             no_usage: 0.0,
             prompt_cache: false,
             faults: Faults::default(),
+            quality: Quality::default(),
         }
     }
 }
@@ -261,6 +266,19 @@ pub enum SettingsError {
         /// What it was set to.
         value: f64,
     },
+    /// Two askings can't differ so often.
+    #[error(
+        "`disagreement` of {wanted} can't be had in calls of {rows} rows: with the accuracy there, \
+         two askings differ in {most:.4} of the rows at most"
+    )]
+    OutOfReach {
+        /// Rows in a call.
+        rows: u32,
+        /// What it was set to there.
+        wanted: f64,
+        /// Twice the accuracy times the share of errors.
+        most: f64,
+    },
     /// An empty marker would be in every row.
     #[error("the refusal marker is empty; give the text of rows to refuse")]
     EmptyMarker,
@@ -281,7 +299,12 @@ impl Settings {
     /// The first setting that is out of its range.
     pub fn check(&self) -> Result<(), SettingsError> {
         let changes = self.limit_changes.iter().map(|change| ("limit_changes", change.share));
-        let shares = [("second_client", self.second_client), ("no_usage", self.no_usage)];
+        let shares = [
+            ("second_client", self.second_client),
+            ("no_usage", self.no_usage),
+            ("late_loss", self.quality.late_loss),
+            ("shift_rows", self.quality.shift_rows),
+        ];
         for (name, value) in self.faults.named().into_iter().chain(shares).chain(changes) {
             if !(0.0..=1.0).contains(&value) {
                 return Err(SettingsError::NotAShare { name, value });
@@ -302,6 +325,9 @@ impl Settings {
         }
         if self.refuse_marker.as_deref() == Some("") {
             return Err(SettingsError::EmptyMarker);
+        }
+        if let Some((rows, wanted, most)) = self.quality.out_of_reach() {
+            return Err(SettingsError::OutOfReach { rows, wanted, most });
         }
         Ok(())
     }

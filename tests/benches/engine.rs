@@ -19,7 +19,7 @@ use axum::routing::post;
 use batchclass::domain::clock::SystemClock;
 use batchclass::domain::spec::{
     AnswerForm, BatchSpec, CloudSpec, IdSource, InputSpec, KeySource, Limits, ModelSpec,
-    OnDuplicateId, OutputSpec, ProviderKind, SORT_MEMORY, Vocabulary,
+    OnDuplicateId, OutputSpec, ProviderKind, QualitySpec, SORT_MEMORY, Vocabulary,
 };
 use batchclass::domain::{
     Clock, Event, JobSpec, Location, PartEncoding, Reading, Template, Tokens, Usage,
@@ -118,7 +118,9 @@ fn job(input: Location, out: Location, rows_per_call: NonZeroU32) -> Result<JobS
             tokens_per_call: Tokens(32_000),
             max_attempts: 3,
             dedupe_texts: 200_000,
+            isolate: true,
         },
+        quality: QualitySpec { probe: 0.0, ..QualitySpec::default() },
         output: OutputSpec {
             location: out,
             cloud: CloudSpec::default(),

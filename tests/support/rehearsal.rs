@@ -10,7 +10,7 @@ use std::time::Duration;
 use batchclass::domain::clock::SystemClock;
 use batchclass::domain::spec::{
     AnswerForm, BatchSpec, CloudSpec, IdSource, InputSpec, KeySource, Limits, ModelSpec,
-    OutputSpec, ProviderKind, Vocabulary,
+    OutputSpec, ProviderKind, QualitySpec, Vocabulary,
 };
 use batchclass::domain::{
     Clock, Event, JobSpec, Moment, PartEncoding, Template, Tokens, UnixMillis,
@@ -77,7 +77,9 @@ pub fn orders_job(input: &Path, output: &Path, rows_per_part: u32) -> JobSpec {
             tokens_per_call: Tokens(8_000),
             max_attempts: 3,
             dedupe_texts: 1_000,
+            isolate: true,
         },
+        quality: QualitySpec { probe: 0.0, ..QualitySpec::default() },
         output: OutputSpec {
             location: output.into(),
             cloud: CloudSpec::default(),
@@ -113,6 +115,11 @@ impl Asked {
     pub fn provider(&self) -> Scripted {
         let asked = self.clone();
         provider(move |text| asked.0.lock().unwrap().push(text.to_owned()))
+    }
+
+    /// Notes that this text was asked.
+    pub fn add(&self, text: &str) {
+        self.0.lock().unwrap().push(text.to_owned());
     }
 
     pub fn rows(&self) -> usize {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::tally::Tally;
-use super::words::{grouped, grouped_rate, line, percent, span, wait};
+use super::words::{differing, grouped, grouped_rate, line, percent, span, wait};
 use super::{Display, FailureLines, Print, Time};
 use crate::cli::console;
 use crate::domain::{Event, Moment};
@@ -113,6 +113,7 @@ fn second_line(tally: &Tally, now: Moment, room: usize) -> String {
         waiting,
         Some(format!("{} skips", grouped(tally.skips))),
         Some(format!("{} errors", grouped(tally.errors))),
+        tally.disagreement.as_ref().map(differing),
         Some(format!("{} in flight", tally.in_flight)),
         Some(format!("{} without label", grouped(tally.unlabelled))),
         Some(format!("{} parts", grouped(tally.parts))),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::tally::Tally;
-use super::words::{grouped, grouped_rate, line, percent, span, wait};
+use super::words::{differing, grouped, grouped_rate, line, percent, span, wait};
 use super::{Display, FailureLines, Print, Time};
 use crate::domain::{Event, Moment};
 
@@ -81,6 +81,9 @@ fn status(tally: &Tally, now: Moment) -> String {
         format!("{} skips", grouped(tally.skips)),
         format!("{} errors", grouped(tally.errors)),
     ];
+    if let Some(probes) = tally.disagreement {
+        parts.push(differing(&probes));
+    }
     if let Some(left) = tally.time_left(now) {
         parts.push(format!("{} left", span(left)));
     }
@@ -153,6 +156,8 @@ mod tests {
             tokens: 70_000,
             seconds: 12.0,
             stopped_by: None,
+            isolated: 0,
+            probes: None,
         };
         let tally_now = event(display, end, 12);
         display.finish(&tally_now, at(12).now);

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::domain::Moment;
-use crate::domain::event::{Event, RunEnd, Source, WaitFor};
+use crate::domain::event::{Disagreement, Event, RunEnd, Source, WaitFor};
 
 /// What rates look back on.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -39,6 +39,8 @@ pub struct Tally {
     pub errors: u64,
     /// Parts committed in this run.
     pub parts: u64,
+    /// How often the latest probes disagreed, once there were some.
+    pub disagreement: Option<Disagreement>,
     /// How the run ended, once it has.
     pub end: Option<RunEnd>,
     waiting: Option<(WaitFor, Moment)>,
@@ -91,6 +93,7 @@ impl Tally {
                 self.waiting = Some((*wait, now + duration(*seconds)));
                 self.window_tokens = *window_tokens;
             }
+            Event::Probed { recent, .. } => self.disagreement = Some(*recent),
             Event::WindowCrossed { window_tokens, .. } => self.window_tokens = *window_tokens,
             Event::PartCommitted { .. } => self.parts += 1,
             Event::RunFinished { end, .. } => self.end = Some(*end),
@@ -101,6 +104,8 @@ impl Tally {
             | Event::JournalReplayed { .. }
             | Event::ScorerFitted { .. }
             | Event::Spending { .. }
+            | Event::RowsIsolated { .. }
+            | Event::RowsPerCallChanged { .. }
             | Event::Held { .. }
             | Event::DailyLimitUsed { .. }
             | Event::Warning { .. }

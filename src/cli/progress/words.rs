@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::cli::console::one_line;
 use crate::cli::summary_view::dollars;
-use crate::domain::event::{Event, WaitFor};
+use crate::domain::event::{Disagreement, Event, WaitFor};
 
 pub use crate::domain::grouped;
 
@@ -28,6 +28,24 @@ pub fn span(time: Duration) -> String {
 /// `12.3 %`.
 pub fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
+}
+
+/// `4 of 180 rows that were asked twice differ: 2.2 % (95 % between 0.9 % and 5.6 %)`.
+pub fn disagreement(probes: &Disagreement) -> String {
+    let Disagreement { probes: of, differing, low, high } = *probes;
+    format!(
+        "{} of {} rows that were asked twice differ: {} (95 % between {} and {})",
+        grouped(differing),
+        grouped(of),
+        percent(differing as f64 / of.max(1) as f64),
+        percent(low),
+        percent(high)
+    )
+}
+
+/// `probes differ 0.9-5.6 %`: where the share lies, in short.
+pub fn differing(probes: &Disagreement) -> String {
+    format!("probes differ {:.1}-{:.1} %", probes.low * 100.0, probes.high * 100.0)
 }
 
 /// What the run waits for.
@@ -98,6 +116,11 @@ pub fn line(event: &Event) -> Option<String> {
             span(super::tally::duration(*resets_in))
         ),
         Event::Spending { is_final: false, .. } => spending(event)?,
+        Event::RowsPerCallChanged { from, to, disagreement, bound } => format!(
+            "{to} rows a call instead of {from} from now on: {}; the bound is {}",
+            self::disagreement(disagreement),
+            percent(*bound)
+        ),
         Event::JournalReplayed { rows } => {
             format!("{} paid answers of an earlier run are taken from its journal", grouped(*rows))
         }
@@ -257,6 +280,19 @@ mod tests {
         let without =
             "the scorer learned from 10,003 rows; 2 labels have no row there and are never given";
         assert_eq!(fitted(None, 2), without);
+    }
+
+    #[test]
+    fn probes_are_told_with_their_interval_and_what_follows_from_them() {
+        let probes = Disagreement { probes: 180, differing: 20, low: 0.073, high: 0.165 };
+        let step =
+            Event::RowsPerCallChanged { from: 100, to: 50, disagreement: probes, bound: 0.05 };
+        assert_eq!(
+            line(&step).unwrap(),
+            "50 rows a call instead of 100 from now on: 20 of 180 rows that were asked twice differ: \
+             11.1 % (95 % between 7.3 % and 16.5 %); the bound is 5.0 %"
+        );
+        assert_eq!(differing(&probes), "probes differ 7.3-16.5 %");
     }
 
     #[test]

@@ -4,14 +4,18 @@ use std::time::Duration;
 
 use super::super::call;
 use super::super::error::Stopped;
+use super::super::packer::Packed;
+use super::super::probes::{Guest, Probe};
 use super::super::settlement::Parcel;
 use super::Coordinator;
 use crate::domain::event::{Source, WaitFor};
 use crate::domain::limits::OnDailyLimit;
-use crate::domain::{Charge, Event, Moment, Outcome, Reason, Row};
+use crate::domain::spec::KeySource;
+use crate::domain::{Charge, Event, Moment, Outcome, Reason};
 use crate::llm::asker::PreparedCall;
-use crate::llm::batcher::{TooLong, halve};
+use crate::llm::batcher::{TakenSeats, TooLong, halve};
 use crate::llm::governor::{Admission, Hold, LimitName, UsedUp};
+use crate::llm::keys::Key;
 use crate::output::Standing;
 
 /// How long a batch that is not full waits for more rows once nothing more can be read.
@@ -48,7 +52,10 @@ impl Coordinator<'_> {
                 }
             }
             let parcel = self.within_budget(parcel, now)?;
-            let estimate = self.parts.line.asker.estimate(&parcel.rows);
+            if parcel.rows.is_empty() && parcel.guests.is_empty() {
+                continue;
+            }
+            let estimate = self.parts.line.asker.estimate(&parcel.asked());
             match self.parts.governor.admit(estimate, now) {
                 Admission::Start => self.send(parcel, now),
                 Admission::Wait { until, wait } => {
@@ -74,23 +81,59 @@ impl Coordinator<'_> {
         }
         let parcel = match self.parcels.pop_front() {
             Some(parcel) => parcel,
-            None => Parcel::of(self.next_batch(now)?),
+            None => self.next_shared(now)?,
         };
-        let Parcel { rows, failures, first_failed } = parcel;
-        let (fits, rest) = self.parts.line.asker.on_ladder(rows);
-        if !rest.is_empty() {
-            self.parcels.push_front(Parcel { rows: rest, failures, first_failed });
+        if !parcel.guests.is_empty() {
+            return Some(parcel);
         }
-        Some(Parcel { rows: fits, failures, first_failed })
+        let Parcel { rows, failures, first_failed, .. } = parcel;
+        let (fits, rest) = self.parts.line.asker.on_ladder(rows);
+        let parcel = |rows| Parcel { failures, first_failed, ..Parcel::of(rows) };
+        if !rest.is_empty() {
+            self.parcels.push_front(parcel(rest));
+        }
+        Some(parcel(fits))
+    }
+
+    /// The next rows that share a call, with the probes that are due among them.
+    fn next_shared(&mut self, now: Moment) -> Option<Parcel> {
+        if let Some(probe) = self.parts.probes.invite_alone() {
+            return Some(Parcel::with_guests(Vec::new(), vec![Guest { probe, seat: 0 }]));
+        }
+        let invited = self.parts.probes.invite();
+        let tokens = invited.iter().map(|probe| probe.row.tokens).sum();
+        let Some(packed) = self.next_batch(now, TakenSeats { rows: invited.len(), tokens }) else {
+            self.parts.probes.take_back(invited);
+            return None;
+        };
+        let rows = packed.rows;
+        if !packed.may_have_guests {
+            self.parts.probes.take_back(invited);
+            return Some(Parcel::of(rows));
+        }
+        self.parts.probes.count_rows(rows.len());
+        let asks_by_id = self.job.model.key == KeySource::Id;
+        let clashes = |probe: &Probe| {
+            let key = Key::of_id(&probe.row.id);
+            rows.iter().any(|row| Key::of_id(&row.id) == key)
+        };
+        let seats = rows.len() + invited.len();
+        if !self.parts.line.asker.is_on_ladder(seats) || (asks_by_id && invited.iter().any(clashes))
+        {
+            self.parts.probes.take_back(invited);
+            return Some(Parcel::of(rows));
+        }
+        let guests = self.parts.probes.seat(invited, rows.len());
+        Some(Parcel::with_guests(rows, guests))
     }
 
     /// A full batch, or what there is once waiting for more has become pointless.
-    fn next_batch(&mut self, now: Moment) -> Option<Vec<Row>> {
-        if let Some(full) = self.parts.batcher.next(false, None) {
+    fn next_batch(&mut self, now: Moment, guests: TakenSeats) -> Option<Packed> {
+        if let Some(full) = self.parts.packer.next(false, guests) {
             self.idle_since = None;
             return Some(full);
         }
-        if self.parts.batcher.waiting_rows() == 0 || self.wants_rows() {
+        if self.parts.packer.waiting_rows() == 0 || self.wants_rows() {
             self.idle_since = None;
             return None;
         }
@@ -100,7 +143,7 @@ impl Coordinator<'_> {
             return None;
         }
         self.idle_since = None;
-        self.parts.batcher.next(true, None)
+        self.parts.packer.next(true, guests)
     }
 
     fn next_moment(&self) -> Option<Moment> {
@@ -114,7 +157,10 @@ impl Coordinator<'_> {
         self.announced = None;
         self.told_of_the_day = false;
         let number = self.started;
-        let prepared = self.parts.line.asker.prepare(&parcel.rows, number);
+        let asked = parcel.asked();
+        let rows = asked.len() as u64;
+        let prepared = self.parts.line.asker.prepare(&asked, number);
+        drop(asked);
         let at = self.parts.line.clock.wall();
         let PreparedCall { reserved, most, .. } = prepared;
         let noted = self.parts.line.journal().call_sent(number, reserved, most, at);
@@ -127,7 +173,7 @@ impl Coordinator<'_> {
         self.tally.call_started();
         self.parts.events.emit(Event::CallStarted {
             call: number,
-            rows: parcel.rows.len() as u64,
+            rows,
             reserved: reserved.tokens,
             in_flight: self.calls.len() as u64 + 1,
         });
@@ -138,7 +184,11 @@ impl Coordinator<'_> {
 
     /// A call that no window can ever hold is made smaller, down to one row.
     fn split_for_limit(&mut self, parcel: Parcel, limit: LimitName) {
-        let rows = parcel.rows;
+        let Parcel { rows, guests, .. } = parcel;
+        self.parts.probes.take_back(guests.into_iter().map(|guest| guest.probe));
+        if rows.is_empty() {
+            return;
+        }
         if rows.len() > 1 {
             let (first, second) = halve(rows);
             self.parcels.push_front(Parcel::of(second));

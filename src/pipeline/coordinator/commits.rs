@@ -4,13 +4,32 @@ use super::super::error::Stopped;
 use super::super::open_part::Settled;
 use super::super::writer::Written;
 use super::Coordinator;
-use crate::domain::{Event, Moment, PartNumber};
+use crate::domain::{Event, Moment, Outcome, PartNumber};
 use crate::output::{OutputError, PartRecord};
 
 impl Coordinator<'_> {
     pub(super) fn seal(&mut self, settled: Settled) {
+        self.watch_labels(&settled);
         self.parts.writer.queue(settled, self.tally.take_spent());
         self.hand_over(self.now());
+    }
+
+    /// Warns if the part's labels have left the range of the parts before it.
+    fn watch_labels(&mut self, settled: &Settled) {
+        let is_models = |outcome: &&Outcome| match outcome {
+            Outcome::Labelled(_) => true,
+            Outcome::Unlabelled { attempts, .. } => *attempts > 0,
+            Outcome::Existing(_) => false,
+        };
+        let outcomes = settled.part.outcomes.iter().filter(is_models);
+        // Of a part that was opened again most rows are from another day.
+        if settled.answers * 2 < outcomes.clone().count() as u64 {
+            return;
+        }
+        for found in self.drift.take(outcomes) {
+            let message = found.message(&self.job.codebook);
+            self.parts.events.emit(Event::Warning { message });
+        }
     }
 
     /// Gives the writer what is due, tells of a commit that does not end, and gives up in time.

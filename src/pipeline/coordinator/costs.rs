@@ -9,26 +9,35 @@ use crate::llm::budget::Room;
 
 impl Coordinator<'_> {
     /// What may start now of `parcel` under the bounds: all of it, or as many rows as fit once
-    /// nothing is in flight whose bill may yet turn out lower. `None`: nothing now, or, where not one
-    /// row fits, nothing any more.
+    /// nothing is in flight whose bill may yet turn out lower; without its probes then, which may
+    /// leave nothing of it. `None`: nothing now, or, where not one row fits, nothing any more.
     pub(super) fn within_budget(&mut self, parcel: Parcel, now: Moment) -> Option<Parcel> {
         if !self.parts.budget.is_bounded() {
             return Some(parcel);
         }
-        match self.room_for(&parcel.rows) {
+        match self.room_for(&parcel.asked()) {
             Room::Fits => Some(parcel),
             Room::Later => {
                 self.ready = Some(parcel);
                 self.announce(WaitFor::Budget, None, now);
                 None
             }
+            Room::Full(_) if !parcel.guests.is_empty() => {
+                let without = Parcel { guests: Vec::new(), ..parcel };
+                if without.rows.is_empty() {
+                    Some(without)
+                } else {
+                    self.within_budget(without, now)
+                }
+            }
             Room::Full(bound) => {
-                let Parcel { rows, failures, first_failed } = parcel;
+                let Parcel { rows, failures, first_failed, .. } = parcel;
+                let parcel = |rows| Parcel { failures, first_failed, ..Parcel::of(rows) };
                 let (fits, rest) = as_many_as_fit(rows, |rows| self.room_for(rows) == Room::Fits);
                 let (fits, beyond) = self.parts.line.asker.on_ladder(fits);
                 for rows in [rest, beyond] {
                     if !rows.is_empty() {
-                        self.parcels.push_front(Parcel { rows, failures, first_failed });
+                        self.parcels.push_front(parcel(rows));
                     }
                 }
                 if fits.is_empty() {
@@ -36,7 +45,7 @@ impl Coordinator<'_> {
                     self.stop(Stopped::Budget { exhausted, has_asked: self.started > 0 });
                     return None;
                 }
-                Some(Parcel { rows: fits, failures, first_failed })
+                Some(parcel(fits))
             }
         }
     }

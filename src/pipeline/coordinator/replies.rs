@@ -31,8 +31,9 @@ struct FailedCall {
 impl Coordinator<'_> {
     pub(super) fn take_end(&mut self, end: CallEnd) {
         let now = self.now();
-        let CallEnd { number, parcel, prepared, reservation, took, result, unjournaled } = end;
-        let rows = parcel.rows.len() as u64;
+        let CallEnd { number, parcel, prepared, reservation, took, probed, result, unjournaled } =
+            end;
+        let rows = prepared.keys.len() as u64;
         if let Some((record, error)) = unjournaled {
             self.unjournaled.push(record);
             self.stop(Stopped::Storage(error.into()));
@@ -51,8 +52,14 @@ impl Coordinator<'_> {
                 let hidden = usage.reasoning > Tokens::ZERO;
                 let circumstances = self.circumstances(now);
                 let finish = reply.finish;
-                let mut verdict =
-                    judge_reply(parcel, finish, hidden, prose, &matched, circumstances);
+                let own_rows = parcel.rows.len();
+                let mut verdict = match own_rows {
+                    // A lone probe: there is nothing to judge.
+                    0 => Verdict::default(),
+                    _ => judge_reply(parcel, finish, hidden, prose, &matched, circumstances),
+                };
+                self.note_labels(&verdict, own_rows);
+                self.take_probed(&probed);
                 self.raise_or_split(&prepared, &mut verdict);
                 self.settle_bill(number, billed);
                 self.note_charge(number, charged, billed);
@@ -95,8 +102,10 @@ impl Coordinator<'_> {
     }
 
     fn take_error(&mut self, failed: FailedCall, now: Moment) -> Verdict {
-        let FailedCall { number, parcel, prepared, reservation, took, error } = failed;
-        let rows = parcel.rows.len() as u64;
+        let FailedCall { number, mut parcel, prepared, reservation, took, error } = failed;
+        let rows = prepared.keys.len() as u64;
+        let guests = std::mem::take(&mut parcel.guests);
+        self.parts.probes.take_back(guests.into_iter().map(|guest| guest.probe));
         if let ProviderError::RateLimited { rate, retry_after } = &error {
             let rate = if retry_after.is_some() { rate.without_resets() } else { **rate };
             self.parts.governor.observe(reservation, &rate, now);
@@ -125,7 +134,11 @@ impl Coordinator<'_> {
             retry_in: retry_in.map(|wait| wait.as_secs_f64()),
             seconds: took.as_secs_f64(),
         });
-        judge_error(parcel, &error, retry_in.unwrap_or_default(), self.circumstances(now))
+        let circumstances = self.circumstances(now);
+        let mut verdict = judge_error(parcel, &error, retry_in.unwrap_or_default(), circumstances);
+        // Of a lone probe nothing is left to ask.
+        verdict.parcels.retain(|parcel| !parcel.rows.is_empty());
+        verdict
     }
 
     /// Every row that was asked alone came to nothing: it is not the rows that are refused.
@@ -174,7 +187,7 @@ impl Coordinator<'_> {
             StepDown::Changed(change) => {
                 self.parts.events.emit(change.event());
                 let limits = self.batch_limits();
-                let too_long = self.parts.batcher.set_limits(limits);
+                let too_long = self.parts.packer.set_limits(limits);
                 self.give_up_too_long(too_long);
             }
             StepDown::AlreadyChanged => {}
@@ -183,7 +196,7 @@ impl Coordinator<'_> {
     }
 
     fn batch_limits(&self) -> BatchLimits {
-        let BatchLimits { rows_per_call, tokens_per_call, .. } = *self.parts.batcher.limits();
+        let BatchLimits { rows_per_call, tokens_per_call, .. } = *self.parts.packer.limits();
         self.parts.line.asker.limits(rows_per_call, tokens_per_call)
     }
 
@@ -215,7 +228,7 @@ impl Coordinator<'_> {
             }
             self.settle(&row, outcome, Source::Reply);
         }
-        let too_long = self.parts.batcher.push_again(verdict.again);
+        let too_long = self.parts.packer.push_again(verdict.again);
         self.give_up_too_long(too_long);
         let due = now + verdict.delay;
         for parcel in verdict.parcels {

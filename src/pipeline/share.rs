@@ -1,0 +1,81 @@
+//! A counted share, and where the true one lies.
+
+use crate::domain::event::Disagreement;
+
+/// The point of the normal distribution that leaves 2.5 % on either side.
+const Z: f64 = 1.959_963_984_540_054;
+
+/// So many of so many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Share {
+    /// Those that are meant.
+    pub(super) hits: u64,
+    /// All.
+    pub(super) of: u64,
+}
+
+impl Share {
+    /// Counts one more.
+    pub(super) fn add(&mut self, is_hit: bool) {
+        self.hits += u64::from(is_hit);
+        self.of += 1;
+    }
+
+    /// The share, from 0 to 1; 0 of none.
+    pub(super) fn value(self) -> f64 {
+        if self.of == 0 { 0.0 } else { self.hits as f64 / self.of as f64 }
+    }
+
+    /// What is told of probes of which `hits` disagreed; nothing if there were none.
+    pub(super) fn disagreement(self) -> Option<Disagreement> {
+        let (low, high) = self.interval();
+        let Share { hits, of } = self;
+        (of > 0).then_some(Disagreement { probes: of, differing: hits, low, high })
+    }
+
+    /// Wilson's 95 % interval of the true share; all there can be if nothing was counted.
+    pub(super) fn interval(self) -> (f64, f64) {
+        if self.of == 0 {
+            return (0.0, 1.0);
+        }
+        let (share, of) = (self.value(), self.of as f64);
+        let middle = share + Z * Z / (2.0 * of);
+        let reach = Z * (share * (1.0 - share) / of + Z * Z / (4.0 * of * of)).sqrt();
+        let whole = 1.0 + Z * Z / of;
+        // At the ends rounding would leave a trace of what is none.
+        let low = if self.hits == 0 { 0.0 } else { (middle - reach) / whole };
+        let high = if self.hits == self.of { 1.0 } else { (middle + reach) / whole };
+        (low, high)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    #[test]
+    fn the_interval_is_wilsons() {
+        let (low, high) = Share { hits: 10, of: 100 }.interval();
+        assert!((low - 0.0552).abs() < 1e-4 && (high - 0.1744).abs() < 1e-4, "{low} {high}");
+        assert_eq!(Share::default().interval(), (0.0, 1.0));
+        assert_eq!(Share { hits: 0, of: 50 }.interval().0, 0.0);
+    }
+
+    #[test]
+    fn it_holds_the_true_share_as_often_as_it_says() {
+        let mut random = ChaCha8Rng::seed_from_u64(5);
+        for (truth, of) in [(0.02, 330), (0.05, 100), (0.05, 400), (0.12, 400), (0.3, 100)] {
+            let held = (0..1_000).filter(|_| {
+                let mut share = Share::default();
+                (0..of).for_each(|_| share.add(random.random::<f64>() < truth));
+                let (low, high) = share.interval();
+                (low..=high).contains(&truth)
+            });
+            let held = held.count();
+            assert!((930..=975).contains(&held), "{truth} of {of}: {held} of 1000");
+        }
+    }
+}
