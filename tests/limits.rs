@@ -1,12 +1,13 @@
 //! Limits that end: a day that is used up, and servers that count in other ways.
 
-use std::num::NonZeroU64;
+use std::collections::BTreeMap;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use batchclass::domain::clock::SystemClock;
 use batchclass::domain::event::{RunEnd, WaitFor};
-use batchclass::domain::{Clock, Event, Moment, UnixMillis};
+use batchclass::domain::{Clock, Event, JobSpec, Moment, UnixMillis};
 use batchclass::output::store::MemoryStore;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -69,6 +70,53 @@ fn a_day_that_is_used_up_is_waited_out_and_told_once() {
     assert!((86_000.0..87_000.0).contains(resets_in), "{resets_in}");
     let is_day = |event: &Event| matches!(event, Event::Waiting { wait: WaitFor::Day, .. });
     assert!(events.iter().any(|(_, event)| is_day(event)));
+}
+
+/// When each call of a run was sent, its rows, and the tokens that it was charged.
+fn calls_of(job: &JobSpec) -> Vec<(Moment, u64, u64)> {
+    let store = Arc::new(MemoryStore::default());
+    let mut rehearsal = Rehearsal::of(job, store.clone());
+    let waited = Arc::default();
+    rehearsal.clock = Arc::new(LeapingClock { waited, machine: SystemClock::start() });
+    let (told, asked) = (rehearsal.told.clone(), Asked::default());
+    let report = rehearsal.run(asked.provider()).unwrap();
+    assert_eq!((report.end, asked.rows()), (RunEnd::Complete, report.rows as usize));
+    let (mut calls, mut charged) = (Vec::new(), BTreeMap::new());
+    for (at, event) in told.all() {
+        match event {
+            Event::CallStarted { call, rows, .. } => calls.push((at, rows, call)),
+            Event::CallFinished { call, prompt_tokens, completion_tokens, .. } => {
+                charged.insert(call, u64::from(prompt_tokens.0 + completion_tokens.0));
+            }
+            _ => {}
+        }
+    }
+    calls.into_iter().map(|(at, rows, call)| (at, rows, charged[&call])).collect()
+}
+
+#[test]
+fn the_last_call_of_a_slice_starts_with_a_few_rows_less_when_it_nearly_fits() {
+    let scratch = Scratch::new();
+    let input = scratch.write("orders.csv", &orders_csv(600));
+    let mut job = orders_job(&input, &scratch.path("out"), 1_000);
+    job.batch.rows_per_call = NonZeroU32::new(20).unwrap();
+    let whole = calls_of(&job)[0].2;
+    // A slice has room for four calls and nearly a fifth.
+    let slice = whole * 5 - whole / 25;
+    job.limits.tokens_per_minute = NonZeroU32::new(6 * slice as u32);
+    job.limits.rules.token_slice = Some(Duration::from_secs(10));
+    let calls = calls_of(&job);
+    let smaller = calls.iter().filter(|(_, rows, _)| (18..20).contains(rows)).count();
+    assert!(smaller >= 4, "{calls:?}");
+    // Reservations are right once ten calls have been learned from.
+    let calls = &calls[10..];
+    for (last, (sent, ..)) in calls.iter().enumerate() {
+        let within =
+            calls[..=last].iter().filter(|(at, ..)| sent.since(*at) < Duration::from_secs(10));
+        let tokens: u64 = within.map(|(.., charged)| charged).sum();
+        // A token or two of an estimate that is rounded count for much in calls this small.
+        assert!(tokens <= slice + slice / 100, "{tokens} of {slice} at call {last}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod commits;
 mod costs;
 mod probing;
 mod replies;
+mod trimming;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

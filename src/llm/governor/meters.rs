@@ -68,6 +68,18 @@ impl Meters {
         rooms.max_by_key(|(room, _)| *room).unwrap_or((now, LimitName::TokensPerMinute))
     }
 
+    /// Whether `needed` waits at `now` for nothing but room in a slice.
+    pub(super) fn only_slices_are_full(
+        &self,
+        needed: ChargeSum,
+        penalty: &Penalty,
+        now: Moment,
+    ) -> bool {
+        let mut full = self.0.iter().filter(|meter| room_from(meter, needed, penalty, now) > now);
+        let first = full.next().map(Meter::is_slice);
+        first == Some(true) && full.all(Meter::is_slice)
+    }
+
     /// The day's limit that `needed` does not fit into at `now`.
     pub(super) fn used_up(
         &self,

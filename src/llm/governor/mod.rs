@@ -159,6 +159,13 @@ impl Governor {
         }
     }
 
+    /// Whether a call of `charge` waits at `now` for nothing but room for tokens in a slice, so that
+    /// a slightly smaller one may start.
+    pub fn waits_for_slice(&self, charge: Charge, now: Moment) -> bool {
+        let needed = self.estimates.with_margin(charge, self.in_flight.len() + 1);
+        self.meters.only_slices_are_full(needed, &self.penalty, now)
+    }
+
     /// The day's limit that keeps a call of `charge` waiting at `now`, if one does.
     pub fn used_up(&self, charge: Charge, now: Moment) -> Option<UsedUp> {
         let needed = self.estimates.with_margin(charge, self.in_flight.len() + 1);

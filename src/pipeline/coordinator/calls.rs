@@ -8,6 +8,7 @@ use super::super::packer::Packed;
 use super::super::probes::{Guest, Probe};
 use super::super::settlement::Parcel;
 use super::Coordinator;
+use super::trimming::Trimmed;
 use crate::domain::event::{Source, WaitFor};
 use crate::domain::limits::OnDailyLimit;
 use crate::domain::spec::KeySource;
@@ -59,6 +60,13 @@ impl Coordinator<'_> {
             match self.parts.governor.admit(estimate, now) {
                 Admission::Start => self.send(parcel, now),
                 Admission::Wait { until, wait } => {
+                    let (parcel, until) = match self.trimmed(parcel, until, now) {
+                        Trimmed::Fits(parcel) => {
+                            self.send(parcel, now);
+                            continue;
+                        }
+                        Trimmed::Waits(parcel, until) => (parcel, until),
+                    };
                     self.ready = Some(parcel);
                     if wait == WaitFor::Day && self.ends_for_the_day(estimate, now) {
                         return None;
