@@ -1,7 +1,9 @@
 //! Limits that end: a day that is used up, and servers that count in other ways.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use std::num::{NonZeroU32, NonZeroU64};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -165,5 +167,38 @@ fn servers_of_every_kind_turn_no_call_away() {
         scratch.batchclass(&[&command[..], &limit, our_flags].concat()).expect_code(0);
         assert_eq!(server.count("rejected_429"), 0, "{server_flags:?}");
         assert_eq!(read_parts(&scratch.path("out")).len(), 400);
+    }
+}
+
+#[test]
+fn twenty_kills_in_a_minute_cross_neither_the_minutes_limit_nor_the_days() {
+    for limit in ["--tokens-per-minute", "--tokens-per-day"] {
+        // Room for a few calls; twenty that had been forgotten would be far over it.
+        let limits = [limit, "3000"];
+        let server = Simulated::start(&[&limits[..], &["--latency-ms", "100"]].concat());
+        let scratch = Scratch::new();
+        scratch.write("orders.csv", &orders_csv(2_000));
+        scratch.write("batchclass.toml", &simulated_config(&server));
+        let flags = ["orders.csv", "out", "--rows-per-call", "10", "--progress", "json"];
+        let mut sent = 0;
+        for _ in 0..20 {
+            let mut run = scratch.command(&[&flags[..], &limits].concat());
+            let mut run = run.stderr(Stdio::piped()).spawn().unwrap();
+            let told = BufReader::new(run.stderr.take().unwrap()).lines().map_while(Result::ok);
+            let is_end = |line: &String| {
+                let waits = ["\"tokens\"", "\"day\"", "\"spread\""];
+                line.contains("\"call_started\"") || waits.iter().any(|wait| line.contains(wait))
+            };
+            let last = told.filter(is_end).next().expect("it neither asks nor waits");
+            if last.contains("\"call_started\"") {
+                sent += 1;
+                server.wait_for("requests", sent);
+            }
+            run.kill().unwrap();
+            run.wait().unwrap();
+        }
+        assert!(sent >= 3, "{sent} calls were sent");
+        assert_eq!(server.count("rejected_429"), 0, "{limit}");
+        assert!(server.count("charged_tokens") <= 3_000, "{limit}");
     }
 }
