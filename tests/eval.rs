@@ -81,6 +81,7 @@ fn eval_of_the_fixture_says_what_its_run_says() {
     let shown = scratch.batchclass(&args).expect_code(0).stdout;
     assert!(shown.contains("accuracy       77.6 % (95 % between 76.1 and 79.0 %), 2,390 of 3,080"));
     assert!(shown.contains("lexical, from the labels' texts          77.6 %"), "{shown}");
+    assert!(shown.contains("lexical, learned from such rows          85.4 %"), "{shown}");
     assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
 }
 

@@ -20,6 +20,7 @@ pub use workspace::Workspace;
 use std::collections::HashMap;
 
 use crate::domain::{Codebook, JobSpec, LabelIndex, RowId};
+use crate::llm::learned_scorer::checked;
 use crate::llm::lexical_scorer::{LabelText, LexicalScorer};
 use crate::output::Spent;
 use crate::pipeline::{self, RunContext, RunError, RunReport};
@@ -105,17 +106,39 @@ pub async fn evaluate(
             None => not_done += 1,
         }
     }
+    let mut baselines =
+        vec![Baseline { name: "lexical, from the labels' texts", confusion: words }];
+    baselines.extend(learned(gold, &given, job.codebook.labels().len()));
     Ok(Evaluation {
         report,
         model,
-        // What else a model is to be compared with is added here.
-        baselines: vec![Baseline { name: "lexical, from the labels' texts", confusion: words }],
+        baselines,
         not_done,
         without_gold: gold.without_gold,
         with_own_label: gold.with_own_label,
         spent,
         answers: given.len() as u64,
     })
+}
+
+/// What a scorer reaches that learns from these very rows, each time from other ones than it is asked
+/// for; `None` where finding out would take long.
+fn learned(
+    gold: &GoldRows,
+    given: &HashMap<RowId, Option<LabelIndex>>,
+    labels: usize,
+) -> Option<Baseline> {
+    let done = gold.rows.iter().filter(|row| given.contains_key(&row.id));
+    let rows: Vec<(&str, usize)> = done
+        .filter_map(|row| Some((row.text.as_deref().unwrap_or_default(), row.known?.0.into())))
+        .collect();
+    let checked = checked(&rows, labels)?;
+    let mut confusion = Confusion::default();
+    for ((_, known), given) in rows.iter().zip(checked.predictions) {
+        let label = |place| u16::try_from(place).ok().map(LabelIndex);
+        confusion.add(label(*known)?, label(given));
+    }
+    Some(Baseline { name: "lexical, learned from such rows", confusion })
 }
 
 /// What is told of each label, for the scorer.

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::fitted_scorer::{FOLDS, FittedScorer, cross_validated};
+use super::fitted_scorer::{CrossValidation, FOLDS, FittedScorer, cross_validated};
 use crate::domain::{Event, EventSink, KnownRows};
 
 /// Bytes of text times labels up to which it is also found out how well the scorer does: four times
@@ -36,17 +36,23 @@ impl LearnedScorer {
             let rows: Vec<(&str, usize)> =
                 rows.map(|(text, label)| (&**text, usize::from(label.0))).collect();
             let labels = self.rows.labels();
-            let bytes: usize = rows.iter().map(|(text, _)| text.len()).sum();
             let scorer = FittedScorer::fit(rows.iter().copied(), labels);
             self.events.emit(Event::ScorerFitted {
                 rows: rows.len() as u64,
-                right: is_quickly_checked(bytes, labels)
-                    .then(|| cross_validated(&rows, labels, FOLDS, 0).correct),
+                right: checked(&rows, labels).map(|checked| checked.correct),
                 labels_without_rows: self.rows.labels_without_rows() as u64,
             });
             scorer
         })
     }
+}
+
+/// How well a scorer does that learns from rows like these, each a text and its label's place below
+/// `labels`, by cross-validation; `None` without rows, and where finding out would take long.
+pub fn checked(rows: &[(&str, usize)], labels: usize) -> Option<CrossValidation> {
+    let bytes: usize = rows.iter().map(|(text, _)| text.len()).sum();
+    let is_checked = is_quickly_checked(bytes, labels) && !rows.is_empty();
+    is_checked.then(|| cross_validated(rows, labels, FOLDS, 0))
 }
 
 fn is_quickly_checked(bytes: usize, labels: usize) -> bool {
