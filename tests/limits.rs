@@ -184,12 +184,12 @@ fn twenty_kills_in_a_minute_cross_neither_the_minutes_limit_nor_the_days() {
         for _ in 0..20 {
             let mut run = scratch.command(&[&flags[..], &limits].concat());
             let mut run = run.stderr(Stdio::piped()).spawn().unwrap();
-            let told = BufReader::new(run.stderr.take().unwrap()).lines().map_while(Result::ok);
+            let mut told = BufReader::new(run.stderr.take().unwrap()).lines().map_while(Result::ok);
             let is_end = |line: &String| {
                 let waits = ["\"tokens\"", "\"day\"", "\"spread\""];
                 line.contains("\"call_started\"") || waits.iter().any(|wait| line.contains(wait))
             };
-            let last = told.filter(is_end).next().expect("it neither asks nor waits");
+            let last = told.find(is_end).expect("it neither asks nor waits");
             if last.contains("\"call_started\"") {
                 sent += 1;
                 server.wait_for("requests", sent);
