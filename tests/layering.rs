@@ -15,7 +15,7 @@ const TABLE: [(&str, &[&str]); 16] = [
     ("input", &["cloud", "domain"]),
     ("llm", &["domain"]),
     ("output", &["cloud", "domain"]),
-    ("pipeline", &["input", "llm", "output", "domain"]),
+    ("pipeline", &["input", "llm", "output", "quality", "domain"]),
     ("plot", &["domain"]),
     ("quality", &["domain"]),
     ("simulate", &["llm", "domain"]),

@@ -1,9 +1,7 @@
 //! A counted share, and where the true one lies.
 
 use crate::domain::event::Disagreement;
-
-/// The point of the normal distribution that leaves 2.5 % on either side.
-const Z: f64 = 1.959_963_984_540_054;
+use crate::quality::{Interval, wilson};
 
 /// So many of so many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,17 +33,7 @@ impl Share {
 
     /// Wilson's 95 % interval of the true share; all there can be if nothing was counted.
     pub(super) fn interval(self) -> (f64, f64) {
-        if self.of == 0 {
-            return (0.0, 1.0);
-        }
-        let (share, of) = (self.value(), self.of as f64);
-        let middle = share + Z * Z / (2.0 * of);
-        let reach = Z * (share * (1.0 - share) / of + Z * Z / (4.0 * of * of)).sqrt();
-        let whole = 1.0 + Z * Z / of;
-        // At the ends rounding would leave a trace of what is none.
-        let low = if self.hits == 0 { 0.0 } else { (middle - reach) / whole };
-        let high = if self.hits == self.of { 1.0 } else { (middle + reach) / whole };
-        (low, high)
+        wilson(self.hits, self.of).map_or((0.0, 1.0), |Interval { low, high }| (low, high))
     }
 }
 
