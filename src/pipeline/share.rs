@@ -19,11 +19,6 @@ impl Share {
         self.of += 1;
     }
 
-    /// The share, from 0 to 1; 0 of none.
-    pub(super) fn value(self) -> f64 {
-        if self.of == 0 { 0.0 } else { self.hits as f64 / self.of as f64 }
-    }
-
     /// What is told of probes of which `hits` disagreed; nothing if there were none.
     pub(super) fn disagreement(self) -> Option<Disagreement> {
         let (low, high) = self.interval();
