@@ -234,7 +234,7 @@ section! {
         ///
         /// Each call reserves the most that it can cost, so the bound is never passed, not by a cent.
         /// At the bound the run ends with exit code 5; with a higher one the same command goes on.
-        /// It needs prices: the table's, or [price]. Example: --max-cost 12.50
+        /// It needs prices: the table's, or those of the table `price`. Example: --max-cost 12.50
         #[arg(env = "BATCHCLASS_MAX_COST", value_name = "DOLLARS")]
         max_cost: Dollars,
 

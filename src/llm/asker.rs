@@ -10,13 +10,14 @@ use super::batcher::BatchLimits;
 use super::dialect::{
     CacheControl, Dialect, Enforcement, FormRung, LengthLimit, StepDown, is_reasoning_model,
 };
+use super::governor::vendors::vendor_at;
 use super::keys::{Key, KeyStream};
 use super::output_budget::OutputBudget;
 use super::prompt::Prompt;
 use super::prompt_ceiling::PromptCeiling;
 use super::provider::{ChatReply, ChatRequest, Provider, ProviderError, ResponseFormat};
 use super::token_counter::is_vocabulary_known;
-use crate::domain::limits::Rules;
+use crate::domain::limits::{Rules, Vendor};
 use crate::domain::spec::{AnswerForm, BudgetSpec, Caching, KeySource, ModelSpec};
 use crate::domain::{Billed, Charge, Row, Tokens, Usage};
 
@@ -78,7 +79,8 @@ impl Asker {
             dialect.lower_form_to(FormRung::Array);
         }
         let budget = OutputBudget::new(model.max_output_tokens, is_reasoning_model(&model.name));
-        let ceiling = PromptCeiling::new(is_vocabulary_known(&model.name));
+        let ceiling =
+            PromptCeiling::new(is_vocabulary_known(&model.name) && is_at_its_makers(model));
         let learned = Mutex::new(Learned { dialect, budget, ceiling, is_overlong: false });
         let (rules, longest_reply) = (Rules::default(), model.max_output_tokens);
         let caching = Caching::Unasked;
@@ -375,6 +377,12 @@ fn ladder_size(rows: usize) -> usize {
         }
     }
     size.min(rows)
+}
+
+/// Whether the model is asked where its name can mean nothing else: behind a gateway it may be
+/// anybody's.
+fn is_at_its_makers(model: &ModelSpec) -> bool {
+    matches!(vendor_at(&model.host()), Vendor::Openai | Vendor::Azure)
 }
 
 #[cfg(test)]

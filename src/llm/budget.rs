@@ -84,6 +84,7 @@ pub fn billed_of_failure(error: &ProviderError, most: Billed) -> Billed {
         | ProviderError::RateLimited { .. }
         | ProviderError::OutOfQuota { .. }
         | ProviderError::Rejected { .. }
+        | ProviderError::ServerError { status: 300..400, .. }
         | ProviderError::Connection { was_sent: false, .. } => Billed::NOTHING,
         ProviderError::ContentRefused | ProviderError::TooLong => Billed { completion: 0, ..most },
         ProviderError::ServerError { .. }

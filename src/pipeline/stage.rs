@@ -15,7 +15,7 @@ use super::standing_rows::StandingRows;
 use super::work::Work;
 use super::writer::Writer;
 use super::{RunContext, setup};
-use crate::domain::spec::ProviderKind;
+use crate::domain::spec::{BudgetSpec, ProviderKind};
 use crate::domain::{Billed, Codebook, Event, JobSpec};
 use crate::input::OrderedInput;
 use crate::llm::asker::Asker;
@@ -130,7 +130,7 @@ impl Staged {
             },
             events: context.events,
             governor,
-            budget: Budget::new(job.budget.clone(), billed_before),
+            budget: Budget::new(bounds_of(job), billed_before),
             packer,
             probes,
             dedupe,
@@ -201,4 +201,13 @@ fn open_journal(
         context.events.emit(Event::JournalReplayed { rows });
     }
     Ok((priors, Arc::new(Mutex::new(opened))))
+}
+
+/// The job's bounds on money and tokens; none where nothing is billed.
+fn bounds_of(job: &JobSpec) -> BudgetSpec {
+    let mut budget = job.budget.clone();
+    if job.model.provider == ProviderKind::Lexical {
+        (budget.max_cost, budget.max_tokens) = (None, None);
+    }
+    budget
 }

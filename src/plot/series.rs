@@ -1,6 +1,6 @@
 //! What a picture of the rolling minute needs, taken from a run's events.
 
-use std::io::BufRead;
+use std::io::{self, BufRead, Read as _};
 
 use chrono::DateTime;
 use serde::Deserialize;
@@ -10,6 +10,9 @@ use crate::domain::event::EVENT_VERSION;
 
 /// How many points a line may have; more would not be seen.
 const MOST_POINTS: usize = 900;
+
+/// How many bytes a line may have that is an event.
+const LONGEST_LINE: u64 = 1 << 20;
 
 /// Tokens in the last 60 seconds over time. Seconds are those since the first event.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -38,11 +41,15 @@ struct Line {
 
 impl Series {
     /// Reads events, one JSON object a line.
-    pub(super) fn read(events: impl BufRead) -> Result<Series, PlotError> {
+    pub(super) fn read(mut events: impl BufRead) -> Result<Series, PlotError> {
         let mut series = Series::default();
         let mut first = None;
-        for (line, text) in (1..).zip(events.split(b'\n')) {
-            let text = text.map_err(|source| PlotError::Read { line, source })?;
+        let mut text = Vec::new();
+        for line in 1.. {
+            let read = read_line(&mut events, &mut text);
+            if !read.map_err(|source| PlotError::Read { line, source })? {
+                break;
+            }
             let Ok(event) = serde_json::from_slice::<Line>(&text) else { continue };
             if event.v != u64::from(EVENT_VERSION) {
                 return Err(PlotError::Version { line, version: event.v });
@@ -83,6 +90,21 @@ impl Series {
     pub(super) fn highest(&self) -> u64 {
         self.window.iter().map(|(_, tokens)| *tokens).max().unwrap_or_default()
     }
+}
+
+/// Reads the next line into `text`, of a longer one only its beginning; false at the end.
+fn read_line(events: &mut impl BufRead, text: &mut Vec<u8>) -> io::Result<bool> {
+    text.clear();
+    let mut read = events.by_ref().take(LONGEST_LINE).read_until(b'\n', text)?;
+    if read == 0 {
+        return Ok(false);
+    }
+    let mut rest = Vec::new();
+    while read as u64 == LONGEST_LINE && rest.last().or(text.last()) != Some(&b'\n') {
+        rest.clear();
+        read = events.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut rest)?;
+    }
+    Ok(true)
 }
 
 /// The highest point of each of equally long stretches of time, so that no peak is lost.
@@ -131,6 +153,18 @@ reading input
         assert!(error.starts_with("line 1 is an event of version 2"), "{error}");
         let error = Series::read(&b"no events here\n\xff\n"[..]).unwrap_err();
         assert!(matches!(error, PlotError::NoCalls), "{error}");
+    }
+
+    #[test]
+    fn a_line_without_an_end_takes_little_memory_and_the_next_one_is_read() {
+        let long = vec![b'a'; 3 << 20];
+        let event = br#"{"v":1,"at":"2026-01-01T00:00:02Z","event":"waiting","window_tokens":3}"#;
+        let lines = [&long[..], b"\n", event, b"\n", &long[..]].concat();
+        let series = Series::read(&lines[..]).unwrap();
+        assert_eq!(series.window, [(0.0, 3)]);
+        let mut text = Vec::new();
+        assert!(read_line(&mut &long[..], &mut text).unwrap());
+        assert_eq!(text.len() as u64, LONGEST_LINE);
     }
 
     #[test]

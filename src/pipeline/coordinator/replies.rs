@@ -121,9 +121,6 @@ impl Coordinator<'_> {
         if let ProviderError::ParameterRefused { parameter, .. } = &error {
             self.step_down(&prepared, parameter, &error);
         }
-        if let ProviderError::Rejected { .. } = error {
-            self.note_rejection(&error);
-        }
         self.tally.call_failed(error.kind());
         self.parts.events.emit(Event::CallFailed {
             call: number,
@@ -136,6 +133,9 @@ impl Coordinator<'_> {
         });
         let circumstances = self.circumstances(now);
         let mut verdict = judge_error(parcel, &error, retry_in.unwrap_or_default(), circumstances);
+        if let ProviderError::Rejected { .. } = error {
+            self.note_rejection(&error, verdict.stop.is_none());
+        }
         // Of a lone probe nothing is left to ask.
         verdict.parcels.retain(|parcel| !parcel.rows.is_empty());
         verdict
@@ -164,9 +164,9 @@ impl Coordinator<'_> {
     }
 
     /// Keeps a rejection's words; the first is told, since rows may end without a label for it.
-    fn note_rejection(&mut self, error: &ProviderError) {
+    fn note_rejection(&mut self, error: &ProviderError, is_halved: bool) {
         let words = error.to_string();
-        if self.last_rejection.is_none() {
+        if is_halved && self.last_rejection.is_none() {
             let message = format!("a call is halved to find the row at fault: {words}");
             self.parts.events.emit(Event::Warning { message });
         }
