@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -228,6 +229,8 @@ fn the_size_is_written_into_the_config_and_everything_else_stays() {
     scratch.write("gold.csv", &gold_csv(400));
     let config = simulated_config(&server) + "\n[batch]\nrows_per_call = 50  # a guess\n";
     let file = scratch.write("batchclass.toml", &config);
+    let private = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(&file, private).unwrap();
     let flags = ["--gold", "known", "--sizes", "1,20", "--write-config"];
     // 400 rows without a difference tell of a point, 200 do not.
     let few = calibrate(&scratch, &[&flags[..], &["--rows", "200"]].concat()).expect_code(0);
@@ -237,6 +240,7 @@ fn the_size_is_written_into_the_config_and_everything_else_stays() {
     let written = std::fs::read_to_string(&file).unwrap();
     let (kept, _) = written.split_once("\n[quality]\n").unwrap_or((&written, ""));
     assert_eq!(kept, config.replace("= 50 ", "= 20 "));
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     // It is a config as before.
     let again = calibrate(&scratch, &flags).expect_code(0);
     assert!(again.stderr.contains("has rows_per_call = 20"), "{}", again.stderr);

@@ -206,7 +206,11 @@ fn write_config(
         }
     }
     if edited.as_bytes() != &*bytes {
+        let permissions = std::fs::metadata(&real).map(|found| found.permissions());
         put(&store, &name, edited.as_bytes()).map_err(unwritable)?;
+        // Whoever may read the config is as before.
+        let kept = permissions.and_then(|kept| std::fs::set_permissions(&real, kept));
+        kept.map_err(|error| Failure::new(ExitCode::Usage, error))?;
     }
     console::message(&format!("{} has rows_per_call = {rows}", file.display()));
     Ok(())

@@ -37,8 +37,9 @@ pub(super) enum Decision {
     Stay,
     /// The rows per call change.
     Step(Step),
-    /// Probes disagree too often even where rows share no call; told once.
-    NothingLower(Share),
+    /// Probes disagree too often even where rows share no call, so packing is not the cause: the rows
+    /// per call go back to what was set and stay there.
+    NotTheSize(Step),
 }
 
 /// The rows per call, and why.
@@ -55,7 +56,8 @@ pub(super) struct BackOff {
     here: Share,
     /// For each size: probes that the next smaller one has to see before it is tried again.
     patience: Vec<u64>,
-    has_told: bool,
+    /// Whether the size was found not to be the cause.
+    is_settled: bool,
 }
 
 impl BackOff {
@@ -71,7 +73,7 @@ impl BackOff {
             window: VecDeque::new(),
             here: Share::default(),
             patience,
-            has_told: false,
+            is_settled: false,
         }
     }
 
@@ -96,6 +98,9 @@ impl BackOff {
         if self.here.of < LEAST || !self.here.of.is_multiple_of(LOOK_EVERY) {
             return Decision::Stay;
         }
+        if self.is_settled {
+            return Decision::Stay;
+        }
         let recent = self.recent();
         if recent.interval().0 > self.bound {
             return self.lower(recent);
@@ -112,10 +117,8 @@ impl BackOff {
             self.patience[self.at] = self.patience[self.at].saturating_mul(2);
             return Decision::Step(self.go(self.at + 1, recent));
         }
-        match std::mem::replace(&mut self.has_told, true) {
-            true => Decision::Stay,
-            false => Decision::NothingLower(recent),
-        }
+        self.is_settled = true;
+        Decision::NotTheSize(self.go(0, recent))
     }
 
     fn go(&mut self, at: usize, by: Share) -> Step {
@@ -215,11 +218,13 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_disagrees_with_itself_at_one_row_a_call_is_told_of_once() {
-        let mut back_off = BackOff::new(10, 0.05);
-        let decisions: Vec<Decision> = (0..500).map(|_| back_off.add(true)).collect();
-        assert_eq!(back_off.rows_per_call(), 1);
-        let told = |decision: &&Decision| matches!(decision, Decision::NothingLower(_));
+    fn a_model_that_disagrees_with_itself_at_one_row_a_call_is_told_of_once_and_packed_as_before() {
+        let mut back_off = BackOff::new(50, 0.05);
+        let decisions: Vec<Decision> = (0..5_000).map(|_| back_off.add(true)).collect();
+        assert_eq!(back_off.rows_per_call(), 50);
+        let told = |decision: &&Decision| matches!(decision, Decision::NotTheSize(_));
         assert_eq!(decisions.iter().filter(told).count(), 1);
+        let steps = decisions.iter().filter(|decision| **decision != Decision::Stay);
+        assert_eq!(steps.count(), 4, "25, 10, 1 and back");
     }
 }

@@ -212,8 +212,8 @@ impl Probes {
             let decision = self.back_off.add(differs);
             match decision {
                 // Labels that were given at another size say nothing of this one.
-                Decision::Step(_) => self.begin_anew(),
-                Decision::Stay | Decision::NothingLower(_) => recent = self.back_off.recent(),
+                Decision::Step(_) | Decision::NotTheSize(_) => self.begin_anew(),
+                Decision::Stay => recent = self.back_off.recent(),
             }
             news = Some(News { recent, all: self.all, rows_per_call, decision });
             if decision != Decision::Stay {

@@ -31,12 +31,13 @@ impl Coordinator<'_> {
         match decision {
             Decision::Stay => {}
             Decision::Step(step) => self.change_rows_per_call(step),
-            Decision::NothingLower(share) => {
+            Decision::NotTheSize(step) => {
+                self.change_rows_per_call(step);
                 let message = format!(
                     "{} of {} rows that were asked twice, alone, were answered otherwise: the model \
-                     disagrees with itself however few rows share a call; if that is known, set \
-                     quality.probe_baseline",
-                    share.hits, share.of
+                     disagrees with itself however few rows share a call, so {} share one again; if \
+                     that is known, set quality.probe_baseline",
+                    step.by.hits, step.by.of, step.to
                 );
                 self.parts.events.emit(Event::Warning { message });
             }
