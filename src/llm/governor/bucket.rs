@@ -110,8 +110,10 @@ impl Bucket {
         // Nanoseconds, unlike the charges: a promised moment has to be the moment.
         let passed = i128::try_from(now.0.as_nanos()).unwrap_or(i128::MAX)
             - i128::from(at) * NANOS_PER_MILLI;
-        let passed = u128::try_from(passed).unwrap_or(0);
-        level.saturating_sub(passed.saturating_mul(u128::from(limit)))
+        let drained = passed.unsigned_abs().saturating_mul(u128::from(limit));
+        // A charge that was rounded up stands a moment ahead, by which what was there before it has
+        // drained too much.
+        if passed < 0 { level.saturating_add(drained) } else { level.saturating_sub(drained) }
     }
 
     fn after_last_charge(&self, limit: u64) -> (Scaled, i64) {
@@ -180,6 +182,15 @@ mod tests {
         assert_eq!(bucket.level(LIMIT, at(1_600)), 2_940);
         assert_eq!(bucket.falls_to(2_940, LIMIT, at(1_000)), at(1_600));
         assert_eq!(bucket.level(LIMIT, at(31_000)), 0);
+    }
+
+    #[test]
+    fn a_charge_that_is_rounded_up_drains_nothing_early() {
+        let mut bucket = Bucket::new(MINUTE, at(0));
+        bucket.add(at(0), 100);
+        bucket.add(at(6), 1);
+        // The server has 100 - 0.6 + 1.
+        assert_eq!(bucket.level(LIMIT, at(6)), 101);
     }
 
     #[test]
