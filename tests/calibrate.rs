@@ -305,3 +305,20 @@ fn sizes_know_what_the_others_were_charged() {
     assert!(most(0) > 2_000, "{windows:?}");
     assert!(windows[1].iter().all(|tokens| *tokens > most(0)), "{windows:?}");
 }
+
+#[test]
+fn a_bound_on_tokens_is_that_of_all_sizes_together() {
+    let scratch = Scratch::new();
+    let server = Simulated::start(&[]);
+    lay(&scratch, &server, 300);
+    let spent = || server.count("prompt_tokens") + server.count("completion_tokens");
+    let flags = ["--gold", "known", "--sizes", "5,20"];
+    calibrate(&scratch, &["--gold", "known", "--sizes", "5"]).expect_code(0);
+    let first = spent();
+    // Enough for the second size by itself, and not beside the first.
+    let bound = first + first / 10;
+    calibrate(&scratch, &[&flags[..], &["--max-tokens", &bound.to_string()]].concat())
+        .expect_code(5);
+    assert!(spent() > first && spent() <= bound, "{} of {bound}", spent());
+    calibrate(&scratch, &flags).expect_code(0);
+}

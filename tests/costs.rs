@@ -162,7 +162,7 @@ fn money_without_a_price_is_refused_before_the_first_call() {
     assert_eq!(server.count("requests"), 0);
     assert!(!scratch.path("out").exists());
     // The embedded scorer costs nothing, so any bound holds.
-    let free = ["--provider", "lexical", "--max-cost", "0.000001"];
+    let free = ["--provider", "lexical", "--max-cost", "0.000001", "--max-tokens", "1"];
     scratch.batchclass(&with(&free)).expect_code(0);
 }
 

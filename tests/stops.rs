@@ -56,6 +56,7 @@ fn a_rejected_key_stops_at_the_first_call_and_is_never_shown() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(stderr.matches("\"call_started\"").count(), 1, "{stderr}");
     assert!(stderr.contains("401"), "{stderr}");
+    assert!(!stderr.contains("halved"), "no row is at fault: {stderr}");
     assert!(!stderr.contains(KEY), "{stderr}");
     assert_no_file_holds(&scratch.path("."), KEY);
 }

@@ -248,8 +248,12 @@ mod tests {
         let message = String::new;
         let connection = |was_sent| ProviderError::Connection { message: message(), was_sent };
         let rejected = ProviderError::Rejected { status: 401, message: message() };
+        let server_error =
+            |status| ProviderError::ServerError { status, message: message(), retry_after: None };
         for (error, tokens) in [
             (rejected, 0),
+            (server_error(302), 0),
+            (server_error(502), 860),
             (ProviderError::RateLimited { retry_after: None, rate: Box::default() }, 0),
             (connection(false), 0),
             (ProviderError::ContentRefused, 800),

@@ -268,6 +268,23 @@ mod tests {
     }
 
     #[test]
+    fn a_model_that_thinks_at_length_has_room_after_three_lost_replies() {
+        let mut budget = OutputBudget::new(MOST, false);
+        let (answer, needed) = (Tokens(160), Tokens(3_160));
+        let mut lost = 0;
+        loop {
+            let sent = budget.max_completion_tokens(answer);
+            if sent >= needed {
+                break;
+            }
+            lost += 1;
+            budget.learn(Tokens(900), answer, &usage(900, sent.0, sent.0));
+            assert!(budget.raise(answer, sent));
+        }
+        assert!(lost <= 3, "{lost}");
+    }
+
+    #[test]
     fn raising_ends_at_the_models_limit() {
         let mut budget = OutputBudget::new(MOST, false);
         let mut raises = 0;
